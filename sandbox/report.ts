@@ -1,0 +1,25 @@
+/** What the person at the terminal sees. One line per step, no cursor tricks, no colour when the output is a file. */
+
+/** A failure that a person can act on: printed as it is, without a stack. */
+export class Problem extends Error {}
+
+const colour = process.stdout.isTTY === true && process.env.NO_COLOR === undefined;
+
+const paint = (code: string, text: string): string => (colour ? `\u001b[${code}m${text}\u001b[0m` : text);
+export const bold = (text: string): string => paint("1", text);
+export const dim = (text: string): string => paint("2", text);
+export const green = (text: string): string => paint("32", text);
+export const red = (text: string): string => paint("31", text);
+
+export function say(line = ""): void {
+  process.stdout.write(`${line}\n`);
+}
+
+export function seconds(since: number): string {
+  return `${((Date.now() - since) / 1000).toFixed(1)} s`;
+}
+
+/** «name    text»; the name column is narrow, so that 60 columns are enough. */
+export function row(name: string, text: string): void {
+  say(`  ${name.padEnd(19)} ${text}`);
+}
