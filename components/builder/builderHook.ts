@@ -1,0 +1,61 @@
+import * as pulumi from "@pulumi/pulumi";
+import { refuse } from "../internal/errors";
+import { writeBuilder } from "./buildxStore";
+import { type BuilderConnection, builderProblems, probeBuilder, unreachableProblem } from "./probe";
+
+/** The builder that an image is built on. A RemoteBuilder has these properties and can be passed as it is. */
+export interface BuilderArgs {
+    /** Name of the builder in the buildx store. */
+    name: pulumi.Input<string>;
+    /** Address of the BuildKit daemon, `tcp://HOST:PORT`. */
+    endpoint: pulumi.Input<string>;
+    /** Platform that it builds for, as BuildKit writes it. */
+    platform: pulumi.Input<string>;
+    /** Host name that the daemon's certificate must carry; empty where it is the endpoint's. */
+    serverName: pulumi.Input<string>;
+    /** PEM text of the CA that signed the daemon's certificate; empty for an unencrypted daemon. */
+    caCertificate: pulumi.Input<string>;
+    /** PEM text of the client's certificate. */
+    clientCertificate: pulumi.Input<string>;
+    /** PEM text of the client's key; secret. */
+    clientKey: pulumi.Input<string>;
+    /** Oldest BuildKit that may build. */
+    minBuildkitVersion: pulumi.Input<string>;
+    /** Whether a daemon that only emulates the platform is accepted. */
+    allowEmulation: pulumi.Input<boolean>;
+}
+
+/**
+ * A hook that makes the builder usable just before an image is built: it writes the builder into this
+ * machine's buildx store and refuses a dead, foreign, old, emulating or untrusted daemon in one line.
+ * It does not run in a preview, nor for an image that does not change.
+ *
+ * @param owner makes the hook's name unique; the engine refuses two hooks of one name.
+ */
+export function builderHook(owner: string, builder: BuilderArgs): pulumi.ResourceHook {
+    const connection = resolvedConnection(builder);
+    return new pulumi.ResourceHook(`${owner}:builder`, async () => {
+        const resolved = await connection;
+        writeBuilder(resolved);
+        const facts = await probeBuilder(resolved).catch((error: unknown) => {
+            refuse([unreachableProblem(resolved, error)]);
+            throw error;
+        });
+        refuse(builderProblems(resolved, facts));
+    });
+}
+
+function resolvedConnection(builder: BuilderArgs): Promise<BuilderConnection> {
+    const connection = pulumi.output({
+        name: builder.name,
+        endpoint: builder.endpoint,
+        platform: builder.platform,
+        serverName: builder.serverName,
+        caCertificate: builder.caCertificate,
+        clientCertificate: builder.clientCertificate,
+        clientKey: builder.clientKey,
+        minBuildkitVersion: builder.minBuildkitVersion,
+        allowEmulation: builder.allowEmulation,
+    });
+    return new Promise((done) => void connection.apply(done));
+}

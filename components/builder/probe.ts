@@ -1,0 +1,151 @@
+import * as path from "node:path";
+import * as grpc from "@grpc/grpc-js";
+import * as protoLoader from "@grpc/proto-loader";
+import { Problem } from "../internal/errors";
+
+/** What a builder is asked and must be, in resolved values. */
+export interface BuilderConnection {
+    name: string;
+    endpoint: string;
+    platform: string;
+    serverName: string;
+    caCertificate: string;
+    clientCertificate: string;
+    clientKey: string;
+    minBuildkitVersion: string;
+    allowEmulation: boolean;
+}
+
+/** What a BuildKit daemon says of itself. */
+export interface BuilderFacts {
+    version: string;
+    /** In the daemon's own order: a daemon lists the platform it runs on before those it emulates. */
+    platforms: string[];
+}
+
+/** A dead address is told within this time; docker-build itself needs 20 s and does not say why. */
+const probeTimeoutMs = 4_000;
+
+interface ListWorkersResponse {
+    record: {
+        platforms: { OS: string; Architecture: string; Variant: string }[];
+        BuildkitVersion: { version: string } | null;
+    }[];
+}
+
+/** Asks the daemon for its version and platforms. Rejects with a sentence, never with a stack of gRPC. */
+export async function probeBuilder(connection: BuilderConnection): Promise<BuilderFacts> {
+    const client = controlClient(connection);
+    try {
+        const response = await new Promise<ListWorkersResponse>((resolve, reject) => {
+            const deadline = new Date(Date.now() + probeTimeoutMs);
+            client.ListWorkers({}, { deadline }, (error: grpc.ServiceError | null, value: ListWorkersResponse) =>
+                error ? reject(error) : resolve(value),
+            );
+        });
+        const worker = response.record[0];
+        return {
+            version: worker?.BuildkitVersion?.version ?? "unknown",
+            platforms: (worker?.platforms ?? []).map((p) => [p.OS, p.Architecture, p.Variant].filter(Boolean).join("/")),
+        };
+    } finally {
+        client.close();
+    }
+}
+
+/** Why this daemon may not build for us; empty when it may. */
+export function builderProblems(connection: BuilderConnection, facts: BuilderFacts): Problem[] {
+    const path = "builder.endpoint";
+    const value = connection.endpoint;
+    const problems: Problem[] = [];
+    if (compareVersions(facts.version, connection.minBuildkitVersion) < 0) {
+        problems.push({
+            path,
+            value,
+            wrong: `runs BuildKit ${facts.version}`,
+            accepted: `${connection.minBuildkitVersion} or newer`,
+            fix: "upgrade buildkitd on the builder",
+        });
+    }
+    if (!facts.platforms.includes(connection.platform)) {
+        problems.push({
+            path,
+            value,
+            wrong: `builds ${facts.platforms.join(", ") || "nothing"}, not ${connection.platform}`,
+            accepted: `a daemon on a ${connection.platform} machine`,
+            fix: "set builder.endpoint to the GH200's own BuildKit",
+        });
+    } else if (facts.platforms[0] !== connection.platform && !connection.allowEmulation) {
+        problems.push({
+            path,
+            value,
+            wrong: `runs on ${facts.platforms[0]} and only emulates ${connection.platform}, which turns hours into days`,
+            accepted: `a daemon on a ${connection.platform} machine`,
+            fix: "set builder.endpoint to the GH200's own BuildKit, or builder.allowEmulation: true for a sandbox",
+        });
+    }
+    return problems;
+}
+
+/** The one line for a daemon that did not answer the question. */
+export function unreachableProblem(connection: BuilderConnection, error: unknown): Problem {
+    const text = error instanceof Error ? error.message : String(error);
+    const untrusted = /certificate|self.signed|issuer|altnames|tls|ssl|handshake/i.test(text);
+    return {
+        path: "builder.endpoint",
+        value: connection.endpoint,
+        wrong: untrusted
+            ? `the TLS handshake failed (${reason(text)})`
+            : `no BuildKit daemon answered within ${probeTimeoutMs / 1000} s (${reason(text)})`,
+        accepted: "a daemon that trusts builder.clientCertificate and is signed by builder.caCertificate",
+        fix: untrusted
+            ? "check builder.caCertificate, builder.clientCertificate, builder.serverName and the builderClientKey secret"
+            : "start buildkitd there, or correct builder.endpoint",
+    };
+}
+
+/** Compares dotted versions with an optional leading `v`; a pre-release counts as its release. */
+export function compareVersions(left: string, right: string): number {
+    const parse = (version: string) => (version.match(/\d+/g) ?? []).slice(0, 3).map(Number);
+    const [a, b] = [parse(left), parse(right)];
+    for (let i = 0; i < 3; i += 1) {
+        const difference = (a[i] ?? 0) - (b[i] ?? 0);
+        if (difference !== 0) {
+            return Math.sign(difference);
+        }
+    }
+    return 0;
+}
+
+function reason(text: string): string {
+    return text.replace(/^\d+ [A-Z_]+: /, "").replace(/\s+/g, " ").slice(0, 160);
+}
+
+type ControlClient = grpc.Client & {
+    ListWorkers(
+        request: object,
+        options: grpc.CallOptions,
+        callback: (error: grpc.ServiceError | null, value: ListWorkersResponse) => void,
+    ): void;
+};
+
+function controlClient(connection: BuilderConnection): ControlClient {
+    const definition = protoLoader.loadSync(path.join(__dirname, "control.proto"), { keepCase: true, defaults: true });
+    const loaded = grpc.loadPackageDefinition(definition) as unknown as {
+        moby: { buildkit: { v1: { Control: grpc.ServiceClientConstructor } } };
+    };
+    const credentials =
+        connection.caCertificate === ""
+            ? grpc.credentials.createInsecure()
+            : grpc.credentials.createSsl(
+                  Buffer.from(connection.caCertificate),
+                  Buffer.from(connection.clientKey),
+                  Buffer.from(connection.clientCertificate),
+              );
+    const address = connection.endpoint.replace(/^tcp:\/\//, "");
+    const override = connection.serverName === "" ? {} : { "grpc.ssl_target_name_override": connection.serverName };
+    return new loaded.moby.buildkit.v1.Control(address, credentials, {
+        ...override,
+        "grpc.enable_http_proxy": 0,
+    }) as unknown as ControlClient;
+}

@@ -1,0 +1,99 @@
+import * as pulumi from "@pulumi/pulumi";
+import { z } from "zod";
+import { resolve } from "../internal/resolve";
+import type { SameShape } from "../internal/sameShape";
+
+export interface RemoteBuilderArgs {
+    /**
+     * Address of the BuildKit daemon, `tcp://HOST:PORT`. Nothing is dialled until an image is built, so
+     * a preview needs no builder.
+     */
+    endpoint: pulumi.Input<string>;
+    /**
+     * Name of the builder in the buildx store of the machine that runs the update. Default: `gh200`.
+     * It is an input of every image, so renaming it rebuilds (from cache) all of them.
+     */
+    name?: pulumi.Input<string>;
+    /**
+     * Platform that the daemon must run on, as BuildKit writes it. Default: `linux/arm64`, the GH200's.
+     */
+    platform?: pulumi.Input<string>;
+    /** PEM text of the CA that signed the daemon's certificate. Without it the connection is not encrypted. */
+    caCertificate?: pulumi.Input<string>;
+    /** PEM text of the certificate that this client shows to the daemon (mTLS). */
+    clientCertificate?: pulumi.Input<string>;
+    /** PEM text of the client certificate's key. Kept as a secret in state. */
+    clientKey?: pulumi.Input<string>;
+    /** Host name that the daemon's certificate must carry. Default: the host of `endpoint`. */
+    serverName?: pulumi.Input<string>;
+    /**
+     * Oldest BuildKit that may build. Default: `0.31.0`, the first with per-step memory limits
+     * (`exec.meta.linux.resources`) and the Dockerfile frontend that the image's Dockerfile was
+     * tested with or an older one of the same language.
+     */
+    minBuildkitVersion?: pulumi.Input<string>;
+    /**
+     * Accept a daemon that only emulates `platform`. Default: false, because emulation turns a compile
+     * of hours into days. For sandboxes.
+     */
+    allowEmulation?: pulumi.Input<boolean>;
+}
+
+export const remoteBuilderSchema = z.strictObject({
+    endpoint: z
+        .string()
+        .regex(/^tcp:\/\/[^/:]+:\d+$/, { error: "is no BuildKit address; accepted: tcp://HOST:PORT" })
+        .meta({ description: "Address of the BuildKit daemon that runs on the GH200." }),
+    name: z
+        .string()
+        .regex(/^[a-z][a-z0-9-]*$/, { error: "is no buildx builder name; accepted: lower-case letters, digits, dashes" })
+        .default("gh200")
+        .meta({ description: "Name of the builder in the buildx store of the machine that runs the update." }),
+    platform: z.string().default("linux/arm64").meta({ description: "Platform that the daemon must run on." }),
+    caCertificate: z.string().default("").meta({ description: "PEM text of the CA that signed the daemon's certificate." }),
+    clientCertificate: z.string().default("").meta({ description: "PEM text of the certificate shown to the daemon." }),
+    clientKey: z.string().default("").meta({ description: "PEM text of the client certificate's key.", secret: true }),
+    serverName: z.string().default("").meta({ description: "Host name that the daemon's certificate must carry; the endpoint's host where empty." }),
+    minBuildkitVersion: z.string().default("0.31.0").meta({ description: "Oldest BuildKit that may build.", source: "per-step memory limits: moby/buildkit 0.31" }),
+    allowEmulation: z.boolean().default(false).meta({ description: "Accept a daemon that only emulates the platform; for sandboxes." }),
+});
+const shapesAgree: SameShape<pulumi.Unwrap<RemoteBuilderArgs>, z.input<typeof remoteBuilderSchema>> = true;
+void shapesAgree;
+
+/**
+ * The BuildKit daemon on the GH200, by its facts: address, platform, mutual TLS, minimum version.
+ *
+ * It creates nothing. State is shared between machines and buildx's store is not, so every image
+ * writes the builder into the store of the machine it is built from, and checks the daemon, in a hook
+ * just before its build (builderHook.ts).
+ */
+export class RemoteBuilder extends pulumi.ComponentResource {
+    /** Name of the builder in the buildx store. */
+    public readonly name!: pulumi.Output<string>;
+    /** Address of the daemon. */
+    public readonly endpoint!: pulumi.Output<string>;
+    /** Platform that it builds for. */
+    public readonly platform!: pulumi.Output<string>;
+    /** Host name in the daemon's certificate; empty where it is the endpoint's. */
+    public readonly serverName!: pulumi.Output<string>;
+    /** PEM text of the daemon's CA. */
+    public readonly caCertificate!: pulumi.Output<string>;
+    /** PEM text of the client's certificate. */
+    public readonly clientCertificate!: pulumi.Output<string>;
+    /** PEM text of the client's key; secret. */
+    public readonly clientKey!: pulumi.Output<string>;
+    /** Oldest BuildKit that may build. */
+    public readonly minBuildkitVersion!: pulumi.Output<string>;
+    /** Whether a daemon that only emulates the platform is accepted. */
+    public readonly allowEmulation!: pulumi.Output<boolean>;
+
+    constructor(name: string, args: RemoteBuilderArgs, opts?: pulumi.ComponentResourceOptions) {
+        super("gh200-vllm:index:RemoteBuilder", name, {}, opts);
+        const outputs = {
+            ...resolve("builder", remoteBuilderSchema, args),
+            clientKey: pulumi.secret(args.clientKey ?? ""),
+        };
+        Object.assign(this, outputs);
+        this.registerOutputs(outputs);
+    }
+}

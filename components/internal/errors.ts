@@ -1,0 +1,43 @@
+import * as pulumi from "@pulumi/pulumi";
+
+/** One thing that a user got wrong, as it is shown: `path: value: what is wrong; accepted; fix`. */
+export interface Problem {
+    /** Where it stands, e.g. `gh200-vllm:node.egmReservedMiB`. */
+    path: string;
+    /** What was found there. Absent where showing it would leak a secret or nothing was given. */
+    value?: unknown;
+    /** What is wrong with it, without a full stop. */
+    wrong: string;
+    /** What would be accepted. */
+    accepted?: string;
+    /** The command or edit that mends it. */
+    fix?: string;
+}
+
+export function problemLine(problem: Problem): string {
+    const head = problem.value === undefined ? problem.path : `${problem.path}: ${show(problem.value)}`;
+    return `${head}: ${[problem.wrong, problem.accepted, problem.fix].filter(Boolean).join("; ")}`;
+}
+
+/**
+ * Everything a user has to mend, in one error without a stack: Pulumi prints the message of a
+ * RunError as it stands.
+ */
+export class UserError extends pulumi.RunError {
+    constructor(problems: Problem[]) {
+        super(problems.map(problemLine).join("\n"));
+    }
+}
+
+/** Throws all problems at once, or does nothing when there are none. */
+export function refuse(problems: Problem[]): void {
+    if (problems.length > 0) {
+        throw new UserError(problems);
+    }
+}
+
+function show(value: unknown): string {
+    const text = typeof value === "string" ? value : (JSON.stringify(value) ?? String(value));
+    // A pasted certificate or manifest must not push the message out of the one line.
+    return text.length > 80 ? `${text.slice(0, 77).replace(/\s+/g, " ")}...` : text.replace(/\s+/g, " ");
+}

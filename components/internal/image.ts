@@ -1,0 +1,107 @@
+import { createHash } from "node:crypto";
+import * as fs from "node:fs";
+import * as path from "node:path";
+import * as dockerBuild from "@pulumi/docker-build";
+import * as pulumi from "@pulumi/pulumi";
+import { builderHook, type BuilderArgs } from "../builder/builderHook";
+import { materialise } from "./contexts";
+import { sliceDockerfile } from "./dockerfile";
+
+/** Everything that decides one image, before Pulumi's names for it. */
+export interface ImageSpec {
+    builder: BuilderArgs;
+    /** Path of the Dockerfile, relative to the program. */
+    dockerfile: string;
+    /** Folder that the Dockerfile's COPY and ADD read from, relative to the program. */
+    context: string;
+    target: string;
+    /**
+     * Named contexts: a folder of this machine, a git address, or `docker-image://REPOSITORY@DIGEST`.
+     * One whose name is a stage of the Dockerfile takes that stage's place.
+     */
+    namedContexts: Record<string, pulumi.Input<string>>;
+    buildArgs: Record<string, pulumi.Input<string>>;
+    /** Repository that the image is pushed to, without tag. */
+    repository: pulumi.Input<string>;
+    /** Keep BuildKit's cache of every step beside the image, under the tag `cache-TARGET`. */
+    registryCache: boolean;
+}
+
+export interface BuiltImage {
+    image: dockerBuild.Image;
+    /** `sha256:...` of the image's manifest. */
+    digest: pulumi.Output<string>;
+    /** `REPOSITORY@DIGEST`: without a tag, so that a rebuild with the same result moves nothing. */
+    reference: pulumi.Output<string>;
+    /** Hash over everything that was given to the build. */
+    contentHash: pulumi.Output<string>;
+}
+
+/** A push that keeps no time of its own: with SOURCE_DATE_EPOCH the same files give the same digest. */
+const reproducibleExport = "type=image,push=true,oci-mediatypes=true,rewrite-timestamp=true";
+
+/**
+ * One docker-build Image, as every component here builds it: on the remote builder, from a sliced
+ * Dockerfile and content-addressed contexts, pushed by digest, never built during a preview and never
+ * deleted from the registry.
+ */
+export function buildImage(name: string, spec: ImageSpec, opts: pulumi.CustomResourceOptions): BuiltImage {
+    const slice = sliceDockerfile(fs.readFileSync(spec.dockerfile, "utf8"), spec.target, Object.keys(spec.namedContexts));
+    const context = materialise(spec.context, slice.contextPaths);
+    const named = Object.fromEntries(
+        Object.entries(spec.namedContexts)
+            .filter(([key]) => slice.providedNames.includes(key))
+            .map(([key, location]) => [key, { location: contextLocation(location) }]),
+    );
+    const buildArgs = usedBuildArgs(slice.text, spec.buildArgs);
+    const contentHash = pulumi
+        .all([slice.text, context, named, buildArgs])
+        .apply((parts) => createHash("sha256").update(JSON.stringify(parts)).digest("hex").slice(0, 12));
+    const tag = pulumi.interpolate`${spec.repository}:${spec.target}-${contentHash}`;
+    const cacheRef = pulumi.interpolate`${spec.repository}:cache-${spec.target}`;
+    const image = new dockerBuild.Image(
+        name,
+        {
+            builder: { name: spec.builder.name },
+            dockerfile: { inline: slice.text },
+            context: { location: context, named },
+            target: spec.target,
+            buildArgs,
+            platforms: [pulumi.output(spec.builder.platform) as pulumi.Output<dockerBuild.Platform>],
+            tags: [tag],
+            exports: [{ raw: pulumi.interpolate`${reproducibleExport},name=${tag}` }],
+            ...(spec.registryCache && {
+                cacheFrom: [{ registry: { ref: cacheRef } }],
+                cacheTo: [{ registry: { ref: cacheRef, mode: "max", imageManifest: true, ociMediaTypes: true } }],
+            }),
+            push: false,
+            buildOnPreview: false,
+        },
+        pulumi.mergeOptions(opts, {
+            retainOnDelete: true,
+            hooks: { beforeCreate: [builderHook(name, spec.builder)], beforeUpdate: [builderHook(`${name}:update`, spec.builder)] },
+        }),
+    );
+    return {
+        image,
+        digest: image.digest,
+        reference: pulumi.interpolate`${spec.repository}@${image.digest}`,
+        contentHash,
+    };
+}
+
+/** A folder is copied to a path that its content names; an address is used as it is. */
+function contextLocation(location: pulumi.Input<string>): pulumi.Input<string> {
+    return typeof location === "string" && !location.includes("://") ? materialise(location, ["."]) : location;
+}
+
+/** Only what the slice declares: an argument that no stage reads must not rebuild it. */
+function usedBuildArgs(dockerfile: string, buildArgs: ImageSpec["buildArgs"]): ImageSpec["buildArgs"] {
+    const declared = new Set([...dockerfile.matchAll(/^\s*ARG\s+(\w+)/gim)].map((match) => match[1]));
+    return Object.fromEntries(Object.entries(buildArgs).filter(([key]) => declared.has(key)));
+}
+
+/** The folder of this package's own assets, or of the program's where it has them. */
+export function assetsFolder(...parts: string[]): string {
+    return path.join("assets", ...parts);
+}

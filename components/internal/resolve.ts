@@ -1,0 +1,82 @@
+import * as pulumi from "@pulumi/pulumi";
+import { z } from "zod";
+import { type Problem, refuse } from "./errors";
+
+/**
+ * Checks a component's inputs against its schema and returns each property, defaulted, as an Output.
+ *
+ * Plain inputs are checked at once, so that a mistake ends the program before any resource. An
+ * input that is an Output is checked when its value is known; a preview with unknowns passes.
+ */
+export function resolve<S extends z.ZodObject>(
+    path: string,
+    schema: S,
+    args: { [K in keyof z.input<S>]: pulumi.Input<z.input<S>[K]> | undefined },
+): { [K in keyof z.output<S>]: pulumi.Output<z.output<S>[K]> } {
+    const given = args as Record<string, unknown>;
+    const unknownKeys = Object.keys(given).filter((key) => !(key in schema.shape));
+    const problems: Problem[] = unknownKeys.map((key) => ({
+        path: `${path}.${key}`,
+        wrong: "is no input of this component",
+        accepted: Object.keys(schema.shape).join(", "),
+    }));
+    const outputs: Record<string, unknown> = {};
+    for (const [key, leaf] of Object.entries(schema.shape as Record<string, z.ZodType>)) {
+        const value = given[key];
+        if (isEventual(value)) {
+            outputs[key] = eventual(value).apply((resolved) => checked(`${path}.${key}`, leaf, resolved));
+        } else {
+            const result = leaf.safeParse(value);
+            problems.push(...zodProblems(`${path}.${key}`, result.error, value));
+            outputs[key] = pulumi.output(result.data);
+        }
+    }
+    refuse(problems);
+    return outputs as { [K in keyof z.output<S>]: pulumi.Output<z.output<S>[K]> };
+}
+
+/** One line per zod issue; `value` is where the issue's path starts. */
+export function zodProblems(path: string, error: z.ZodError | undefined, value: unknown): Problem[] {
+    return (error?.issues ?? []).flatMap((issue): Problem[] => {
+        if (issue.code === "unrecognized_keys") {
+            return issue.keys.map((key) => ({
+                path: [path, ...issue.path, key].join("."),
+                wrong: "is an unknown key",
+                fix: "remove it, or see docs/configuration.md for the keys there are",
+            }));
+        }
+        const found = at(value, issue.path);
+        return [
+            {
+                path: [path, ...issue.path].join("."),
+                value: found,
+                wrong: found === undefined ? "is missing" : plain(issue.message),
+                ...(found === undefined && { accepted: plain(issue.message) }),
+            },
+        ];
+    });
+}
+
+function checked(path: string, schema: z.ZodType, value: unknown): unknown {
+    const result = schema.safeParse(value);
+    refuse(zodProblems(path, result.error, value));
+    return result.data;
+}
+
+function at(value: unknown, path: PropertyKey[]): unknown {
+    return path.reduce<unknown>((found, key) => (found as Record<PropertyKey, unknown> | undefined)?.[key], value);
+}
+
+/** zod starts its own messages with «Invalid input: »; ours are sentences already. */
+function plain(message: string): string {
+    return message.replace(/^Invalid (input|option|string): /, "");
+}
+
+function isEventual(value: unknown): boolean {
+    return pulumi.Output.isInstance(value) || value instanceof Promise;
+}
+
+/** pulumi.output's own type maps `unknown` to `never`. */
+function eventual(value: unknown): pulumi.Output<unknown> {
+    return pulumi.output(value as string) as pulumi.Output<unknown>;
+}
