@@ -1,6 +1,7 @@
 import * as fs from "node:fs";
 import type { Layout } from "./layout";
 import type { Namespace } from "./namespace";
+import { run } from "./processes";
 import { Problem } from "./report";
 
 /**
@@ -31,10 +32,8 @@ export function ensureEmulation(layout: Layout, namespace: Namespace): "native" 
   return "registered";
 }
 
-/** Also without a namespace: the table is the kernel's, any mount of it shows the same. */
-export function removeEmulation(layout: Layout, table: string): void {
-  const entry = `${table}/${entryOf(layout)}`;
-  if (fs.existsSync(entry)) {
-    fs.writeFileSync(entry, "-1");
-  }
+/** The table is the kernel's: a mount of it that only this command sees is enough, with or without a namespace of the sandbox. */
+export async function removeEmulation(layout: Layout): Promise<void> {
+  const table = "/proc/sys/fs/binfmt_misc";
+  await run("unshare", ["--mount", "/bin/sh", "-ec", `[ -e ${table}/register ] || mount -t binfmt_misc binfmt_misc ${table}; [ ! -e ${table}/${entryOf(layout)} ] || echo -1 > ${table}/${entryOf(layout)}`]);
 }

@@ -1,6 +1,7 @@
 import * as fs from "node:fs";
-import * as http2 from "node:http2";
 import * as path from "node:path";
+import { cgroupOf } from "./cgroup";
+import { grpcHealth } from "./health";
 import { type Layout, writeFile } from "./layout";
 import { type Certificate, ensureAuthority, ensureCertificate } from "./pki";
 import { portOf } from "./ports";
@@ -63,40 +64,14 @@ export async function prepareBuilder(layout: Layout, binary: string, registry: R
       command: [binary, "--config", config],
       env: proxyEnvironment(),
       files: [config, server.cert, registry.caFile],
-      probe: () => probe(port, client),
+      probe: () => grpcHealth({ port, servername: "localhost", ca: fs.readFileSync(client.ca), cert: fs.readFileSync(client.cert), key: fs.readFileSync(client.key) }),
       timeoutSeconds: 30,
     },
   };
 }
 
-export const cgroupOf = (layout: Layout): string => `gh200-sandbox-${layout.id}`;
-
 /** The builder fetches sources from the network; the other daemons talk to loopback only. */
 function proxyEnvironment(): NodeJS.ProcessEnv {
   const wanted = /^(https?_proxy|no_proxy|ssl_cert_file|ssl_cert_dir)$/i;
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => wanted.test(name)));
-}
-
-/** grpc.health.v1.Health/Check with the client's certificate; the empty request is five zero bytes. */
-function probe(port: number, client: Certificate): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const session = http2.connect(`https://127.0.0.1:${port}`, { servername: "localhost", ca: fs.readFileSync(client.ca), cert: fs.readFileSync(client.cert), key: fs.readFileSync(client.key) });
-    const fail = (error: Error): void => {
-      session.destroy();
-      reject(error);
-    };
-    session.setTimeout(2000, () => fail(new Error("no answer to the health check")));
-    session.once("error", fail);
-    const stream = session.request({ ":method": "POST", ":path": "/grpc.health.v1.Health/Check", "content-type": "application/grpc", te: "trailers" });
-    const chunks: Buffer[] = [];
-    stream.on("data", (chunk: Buffer) => chunks.push(chunk));
-    stream.once("error", fail);
-    stream.once("end", () => {
-      const answer = Buffer.concat(chunks);
-      session.close();
-      // Frame header of five bytes, then field 1 (status) = 1 (SERVING).
-      answer.subarray(5).equals(Buffer.from([0x08, 0x01])) ? resolve() : reject(new Error("the health check does not say SERVING"));
-    });
-    stream.end(Buffer.alloc(5));
-  });
 }

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import * as fs from "node:fs";
 import * as path from "node:path";
+import { Problem } from "./report";
 
 /** Where one sandbox keeps everything it owns. Several can exist side by side; nothing is shared between them but the tool cache. */
 export interface Layout {
@@ -57,9 +58,18 @@ function realpath(dir: string): string {
   }
 }
 
-/** Owner only: the folder holds private keys and the API server's data. */
+const MARKER = ".gh200-sandbox";
+
+export const isSandbox = (layout: Layout): boolean => fs.existsSync(path.join(layout.dir, MARKER));
+
+/** Owner only: the folder holds private keys and the API server's data. `down` removes it whole, so it must be one of ours. */
 export function createFolders(layout: Layout): void {
-  for (const dir of [layout.dir, layout.pki, layout.logs, layout.registry, layout.buildkit, layout.etcd, layout.node, layout.pulumi]) {
+  if (!isSandbox(layout) && fs.existsSync(layout.dir) && fs.readdirSync(layout.dir).length > 0) {
+    throw new Problem(`${layout.dir}: is not empty and not a sandbox; \`down\` would remove what is in it; name an empty or new folder with --dir`);
+  }
+  fs.mkdirSync(layout.dir, { recursive: true, mode: 0o700 });
+  fs.writeFileSync(path.join(layout.dir, MARKER), "");
+  for (const dir of [layout.pki, layout.logs, layout.registry, layout.buildkit, layout.etcd, layout.node, layout.pulumi]) {
     fs.mkdirSync(dir, { recursive: true, mode: 0o700 });
   }
 }

@@ -46,7 +46,7 @@ mount -c --bind . "$1"
 cd "$1"
 mount --bind logs/node /var/log
 mount -t proc proc /proc
-mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
+[ -e /proc/sys/fs/binfmt_misc/register ] || mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
 ${Object.entries(TUNABLES)
   .map(([name, value]) => `[ ! -e /proc/sys/${name} ] || { mkdir -p private/sysctl/${path.dirname(name)}; echo ${value} > private/sysctl/${name}; mount --bind private/sysctl/${name} /proc/sys/${name}; }`)
   .join("\n")}

@@ -3,6 +3,7 @@ import * as fs from "node:fs";
 import * as https from "node:https";
 import * as path from "node:path";
 import bcrypt from "bcryptjs";
+import { httpHealth } from "./health";
 import { type Layout, writeFile } from "./layout";
 import { ensureAuthority, ensureCertificate } from "./pki";
 import { portOf } from "./ports";
@@ -59,23 +60,9 @@ export async function prepareRegistry(layout: Layout, binary: string): Promise<R
       // No spans are collected here; without this the registry looks for a collector.
       env: { OTEL_TRACES_EXPORTER: "none" },
       files: [config, htpasswd, tls.cert],
-      probe: () => probe(port, tls.ca, password),
+      // Ready means: speaks TLS with our certificate and knows our password.
+      probe: () => httpHealth(https, { host: "127.0.0.1", port, path: "/v2/", servername: "localhost", ca: fs.readFileSync(tls.ca), auth: `${USERNAME}:${password}` }),
       timeoutSeconds: 20,
     },
   };
-}
-
-/** Ready means: speaks TLS with our certificate and knows our password. */
-function probe(port: number, ca: string, password: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    https
-      .get({ host: "127.0.0.1", port, path: "/v2/", servername: "localhost", ca: fs.readFileSync(ca), auth: `${USERNAME}:${password}`, agent: false, timeout: 2000 }, (response) => {
-        response.resume();
-        response.statusCode === 200 ? resolve() : reject(new Error(`GET /v2/ answers ${response.statusCode}`));
-      })
-      .on("timeout", function (this: { destroy(error: Error): void }) {
-        this.destroy(new Error("GET /v2/ does not answer"));
-      })
-      .on("error", reject);
-  });
 }

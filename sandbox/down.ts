@@ -1,0 +1,22 @@
+import * as fs from "node:fs";
+import { removeEmulation } from "./binfmt";
+import { removeCgroup } from "./cgroup";
+import { type Layout, isSandbox } from "./layout";
+import { destroyNamespace } from "./namespace";
+import { removeNetwork } from "./network";
+
+/**
+ * Nothing is left. Everything outside the folder is found by the folder's path alone, so this also ends a sandbox that was
+ * only half started, or whose files are damaged.
+ */
+export async function down(layout: Layout): Promise<boolean> {
+  await destroyNamespace(layout);
+  await removeCgroup(layout);
+  await removeNetwork(layout);
+  await removeEmulation(layout);
+  const existed = isSandbox(layout);
+  if (existed) {
+    fs.rmSync(layout.dir, { recursive: true, force: true, maxRetries: 3 });
+  }
+  return existed;
+}
