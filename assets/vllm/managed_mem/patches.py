@@ -1,0 +1,123 @@
+"""The few places where PyTorch and vLLM are told about the managed memory. Each is applied once and marked."""
+
+import functools
+import inspect
+import os
+
+from . import refuse, refusals
+from .library import KV, OTHER, WEIGHTS, load
+from .settings import Handed
+
+MARK = "__managed_mem__"
+
+
+def actions(settings: Handed) -> dict:
+    return {
+        "torch": lambda torch: after_torch(torch, settings),
+        "vllm": lambda vllm: after_vllm(vllm, settings),
+        "vllm.utils.mem_utils": lambda module: patch_snapshot(module.MemorySnapshot, settings),
+        "vllm.engine.arg_utils": lambda module: patch_engine_args(module.EngineArgs),
+        "vllm.v1.metrics.prometheus": lambda module: patch_registry(module, settings),
+        "vllm.v1.worker.gpu_worker": lambda module: patch_worker(module.Worker),
+    }
+
+
+def _replace(owner, name: str, parameters: list[str] | None, make) -> None:
+    original = getattr(owner, name, None)
+    where = f"{getattr(owner, '__module__', owner.__name__)}.{name}"
+    if original is None:
+        refuse(f"{where}: missing in this version; accepted: a version that has it; see the tested versions")
+    if getattr(original, MARK, False):
+        return
+    if parameters is not None and list(inspect.signature(original).parameters) != parameters:
+        refuse(f"{where}: takes {list(inspect.signature(original).parameters)}; accepted: {parameters}; see the tested versions")
+    replacement = functools.wraps(original)(make(original))
+    setattr(replacement, MARK, True)
+    setattr(owner, name, replacement)
+
+
+def after_torch(torch, settings: Handed) -> None:
+    refusals.check_stand_in("torch", getattr(torch, "__stand_in__", ""), settings)
+    refusals.check_version("torch", torch.__version__, refusals.TORCH)
+    if torch.cuda.is_initialized():
+        refuse("torch: CUDA was started before managed memory; accepted: after it; import nothing that starts CUDA earlier")
+    for name in ("_accelerator_setAllocatorSettings", "_cuda_cudaCachingAllocator_set_allocator_settings"):
+        if hasattr(torch._C, name):
+            _replace(torch._C, name, None, lambda original: lambda text: (refusals.check_allocator_settings("allocator settings", text), original(text))[1])
+    if settings.placement == "hbm-first":
+        return  # the library is loaded by the worker: only weights and KV cache are placed
+    library = load(settings.library)
+    refusals.check_stand_in("CUDA runtime", library.stand_in, settings)
+    library.place(settings.placement)
+    library.redirect()
+
+
+def after_vllm(vllm, settings: Handed) -> None:
+    refusals.check_stand_in("vllm", getattr(vllm, "__stand_in__", ""), settings)
+    refusals.check_version("vllm", vllm.__version__, refusals.VLLM)
+
+
+def host_placed(settings: Handed, device: int) -> int:
+    library = load(settings.library)
+    return sum(library.row(kind, device).host for kind in (WEIGHTS, KV, OTHER))
+
+
+def patch_snapshot(snapshot, settings: Handed) -> None:
+    """vLLM sees one memory: the HBM and the host budget. The class is patched, so every alias and import order sees it."""
+
+    def make(original):
+        def measure(self):
+            original(self)
+            self.total_memory += settings.host
+            self.free_memory += settings.host - host_placed(settings, self.device_.index or 0)
+            self.cuda_memory = self.total_memory - self.free_memory
+            self.non_torch_memory = self.cuda_memory - self.torch_memory
+
+        return measure
+
+    _replace(snapshot, "measure", ["self"], make)
+
+
+def patch_engine_args(engine_args) -> None:
+    def make(original):
+        def create_engine_config(self, *args, **kwargs):
+            config = original(self, *args, **kwargs)
+            refusals.check_environment(os.environ)
+            refusals.check_config(config)
+            return config
+
+        return create_engine_config
+
+    _replace(engine_args, "create_engine_config", None, make)
+
+
+def patch_registry(module, settings: Handed) -> None:
+    def make(original):
+        registered = set()
+
+        def get_prometheus_registry():
+            from .account import Collector
+
+            registry = original()
+            if id(registry) not in registered:
+                registered.add(id(registry))
+                registry.register(Collector(settings))
+            return registry
+
+        return get_prometheus_registry
+
+    _replace(module, "get_prometheus_registry", [], make)
+
+
+def patch_worker(worker) -> None:
+    """A worker of another class would load its weights unmanaged."""
+
+    def make(original):
+        def load_model(self, *args, **kwargs):
+            if not any(base.__module__ == "managed_mem.worker" for base in type(self).__mro__):
+                refuse(f"worker: {type(self).__module__}.{type(self).__qualname__}: not the managed one; accepted: managed_mem.worker.ManagedWorker; remove --worker-cls")
+            return original(self, *args, **kwargs)
+
+        return load_model
+
+    _replace(worker, "load_model", None, make)

@@ -1,0 +1,165 @@
+"""--self-test: what this machine must be able to do, tried with at most 3 GiB. Each placement in a process of its own."""
+
+import contextlib
+import ctypes
+import os
+import subprocess
+import sys
+import tempfile
+
+from . import plan, refuse, settings
+
+GIB, MIB = 1 << 30, 1 << 20
+# A GH200's link reads 340 to 380 GB/s; below this floor page size or link is not what it should be (docs/decisions/0100).
+GH200_FLOOR = 300e9
+DEVICE, MANAGED = 2, 3  # cudaMemoryType
+
+
+def run(user: settings.User, made: plan.Plan) -> int:
+    failed = 0
+    if made.simulated:
+        print(f"SIMULATED: {made.simulated}")
+    for placement in ("hbm-first", "managed"):
+        with tempfile.TemporaryDirectory() as run_dir:
+            handed = settings.Handed(
+                placement=placement, library=os.path.realpath(user.library), run_dir=run_dir, home=os.path.dirname(os.path.dirname(__file__)),
+                hbm=2 * GIB, hbm_reserve=None, kv_hbm=0, host=GIB, utilization_given=False, accept_stand_in=user.accept_stand_in,
+            )
+            path = os.pathsep.join(p for p in (handed.home, os.environ.get("PYTHONPATH")) if p)
+            child = subprocess.run(
+                [sys.executable, "-m", "managed_mem.self_test"], env={**os.environ, settings.OPT_IN: handed.dump(), "PYTHONPATH": path},
+                stdout=subprocess.PIPE, text=True, check=False,
+            )
+        print(child.stdout, end="")
+        if child.returncode:
+            failed += 1
+            print(f"{placement:<10} FAILED, exit status {child.returncode}")
+    print(f"self-test: {'FAILED' if failed else 'passed'}{' (SIMULATED)' if made.simulated else ''}")
+    return 1 if failed else 0
+
+
+class _PointerAttributes(ctypes.Structure):
+    _fields_ = [("type", ctypes.c_int), ("device", ctypes.c_int), ("rest", ctypes.c_void_p * 10)]
+
+
+def pointer_kind(pointer: int) -> int:
+    attributes = _PointerAttributes()
+    runtime = ctypes.CDLL(next(line.split()[-1] for line in open("/proc/self/maps") if "libcudart.so" in line))
+    if runtime.cudaPointerGetAttributes(ctypes.byref(attributes), ctypes.c_void_p(pointer)):
+        refuse(f"cudaPointerGetAttributes failed for {pointer:#x}")
+    return attributes.type
+
+
+class Test:
+    def __init__(self):
+        import torch
+
+        from .library import load
+
+        self.torch, self.settings = torch, settings.handed()
+        self.library = load(self.settings.library)
+        self.stand_in = getattr(torch, "__stand_in__", "") or self.library.stand_in
+        self.failures = 0
+        self.redirected = self.settings.placement != "hbm-first"
+        if not self.redirected:
+            self.library.place("hbm-first")
+        for kind, hbm, host in ((0, GIB, 0), (1, 0, GIB), (2, 2 * GIB, 0)):
+            self.library.limit(kind, 0, hbm, host)
+
+    def report(self, name: str, passed: bool, value) -> None:
+        self.failures += not passed
+        mark = "ok" if passed else "FAILED"
+        print(f"{self.settings.placement:<10} {mark:<6} {name:<46} {value}{'  SIMULATED' if self.stand_in else ''}", flush=True)
+
+    def skip(self, name: str, why: str) -> None:
+        print(f"{self.settings.placement:<10} {'unrun':<6} {name:<46} {why}", flush=True)
+
+    @contextlib.contextmanager
+    def pool(self, entry: str):
+        torch = self.torch
+        self.allocator = torch.cuda.memory.CUDAPluggableAllocator(self.settings.library, entry, "ma_free")
+        pool = torch.cuda.MemPool(self.allocator.allocator())
+        with torch.cuda.use_mem_pool(pool):
+            yield pool
+
+    def everything(self) -> int:
+        torch, library = self.torch, self.library
+        torch.zeros(1, device="cuda")
+        expected = MANAGED if self.redirected else DEVICE
+        with self.pool("ma_weights_malloc"):
+            weights = torch.full((256 * MIB,), 3, dtype=torch.uint8, device="cuda")
+        with self.pool("ma_kv_malloc"):
+            cache = torch.full((256 * MIB,), 5, dtype=torch.uint8, device="cuda")
+        activations = torch.full((64 * MIB,), 7, dtype=torch.uint8, device="cuda")
+        torch.cuda.synchronize()
+        for name, tensor, want in (("pointer kind within the HBM share", weights, expected), ("pointer kind on the host", cache, MANAGED),
+                                   ("pointer kind of activations", activations, expected)):
+            kind = pointer_kind(tensor.data_ptr())
+            self.report(name, kind == want, {DEVICE: "device", MANAGED: "managed"}.get(kind, kind))
+        values = [int(tensor[-1]) for tensor in (weights, cache, activations)]
+        self.report("contents", values == [3, 5, 7], values)
+        row = library.row(1, 0)
+        self.report("account: host bytes of the KV pool", row.host == 256 * MIB and row.hbm == 0, f"{row.host / MIB:.0f} MiB")
+        self.rates(weights, cache)
+        del weights, cache, activations
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        left = [library.row(kind, 0).hbm + library.row(kind, 0).host for kind in (0, 1)]
+        self.report("everything freed goes back to the driver", left == [0, 0], left)
+        self.out_of_memory()
+        if self.stand_in:
+            self.skip("CUDA graph that grows while it is captured", "a stand-in has no graphs")
+        else:
+            self.graph()
+        return self.failures
+
+    def rates(self, weights, cache) -> None:
+        hbm, host = (self.library.read_rate(t.data_ptr(), t.numel()) for t in (weights, cache))
+        if not hbm or self.stand_in:
+            return self.skip("read rates", "needs the nvcc build on a real GPU")
+        self.report("read rate of HBM", True, f"{hbm / 1e9:.0f} GB/s")
+        name = self.torch.cuda.get_device_name()
+        floor = GH200_FLOOR if "GH200" in name else 0
+        self.report("read rate of the host over the link", host >= floor, f"{host / 1e9:.0f} GB/s{f', floor {floor / 1e9:.0f}' if floor else ''} on {name}")
+
+    def out_of_memory(self) -> None:
+        torch = self.torch
+        try:
+            with self.pool("ma_kv_malloc"):
+                torch.empty(2 * GIB, dtype=torch.uint8, device="cuda")
+            self.report("over budget", False, "was granted")
+        except torch.OutOfMemoryError:
+            after = torch.ones(MIB, device="cuda").sum().item()
+            self.report("over budget: PyTorch's own error, then usable", after == MIB, f"{self.library.row(1, 0).refused} refusals counted")
+
+    def graph(self) -> None:
+        torch = self.torch
+        weight, source = torch.randn(2048, 2048, device="cuda"), torch.randn(2048, 2048, device="cuda")
+
+        def work(x):
+            return torch.stack([torch.relu(x @ weight + i) for i in range(8)]).sum(0)
+
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            work(source)
+        torch.cuda.current_stream().wait_stream(stream)
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        before, graph = torch.cuda.memory_stats()["num_device_alloc"], torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            result = work(source)
+        grown, wrong = torch.cuda.memory_stats()["num_device_alloc"] - before, 0
+        for i in range(100):
+            source.copy_(torch.randn_like(source))
+            graph.replay()
+            noise = [torch.full((MIB,), float(i), device="cuda") for _ in range(4)]
+            wrong += not torch.equal(result, work(source))
+            del noise
+        self.report("CUDA graph that grows while it is captured", wrong == 0 and grown > 0, f"{grown} new segments, {wrong} of 100 replays wrong")
+
+
+if __name__ == "__main__":
+    if settings.handed() is None:
+        refuse("self-test: MANAGED_MEM is unset; accepted: started by vllm_managed_mem.py --self-test")
+    sys.exit(Test().everything())

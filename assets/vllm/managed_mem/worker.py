@@ -1,0 +1,144 @@
+"""The worker class: weights and KV cache come from memory pools over our segments. Public PyTorch API only."""
+
+import contextlib
+import os
+
+import torch
+from vllm.v1.worker.gpu_worker import Worker
+
+from . import plan, refuse, refusals, say
+from .account import path_for
+from .library import KV, OTHER, WEIGHTS, load
+from .settings import format_size, handed
+
+# PyTorch takes segments of 2 MiB for small tensors and rounds larger ones up to a multiple of it.
+SEGMENT_ROUNDING = 2 << 20
+
+
+class ManagedWorker(Worker):
+    def init_device(self) -> None:
+        self._settings = handed()
+        if self._settings is None:
+            refuse("worker: MANAGED_MEM is unset in the engine's process; accepted: the launcher's value; pass the environment on")
+        refusals.check_environment(os.environ)
+        refusals.check_config(self.vllm_config)
+        self._library = load(self._settings.library)
+        refusals.check_stand_in("CUDA runtime", self._library.stand_in, self._settings)
+        self._library.share(path_for(self._settings.run_dir))
+        if self._settings.placement == "hbm-first":
+            self._library.place(self._settings.placement)
+        self._allocators = {}
+        self._pool_ids = {}
+        with contextlib.ExitStack() as stack:
+            if self._settings.placement != "hbm-first":
+                # CUDA's start and NCCL's buffers are needed before the HBM can be measured.
+                self._library.limit(OTHER, self.local_rank, 1 << 30, 0)
+            stack.callback(lambda: None)
+            super().init_device()
+        self._index = self.device.index
+        self._limit_before_load()
+        torch._C._cuda_attach_out_of_memory_observer(lambda device, *_: self._library.count_oom(device))
+
+    # Limits ------------------------------------------------------------------------------------------------------------
+
+    def _limit_before_load(self) -> None:
+        settings, library = self._settings, self._library
+        free, total = torch.cuda.mem_get_info(self.device)
+        reserve = plan.hbm_reserve(total, settings.hbm_reserve)
+        most = max(0, free - reserve)
+        self._hbm = most if settings.hbm is None else settings.hbm
+        if self._hbm > most:
+            refuse(
+                f"MANAGED_MEM_HBM: {format_size(self._hbm)}: more than {format_size(free)} free minus a reserve of {format_size(reserve)}; "
+                f"accepted: up to {format_size(most)} or auto; lower it"
+            )
+        self._total = total
+        library.limit(WEIGHTS, self._index, self._hbm - settings.kv_hbm, settings.host)
+        if settings.placement != "hbm-first":
+            # Everything else of PyTorch may use what the pools leave, and never the host.
+            library.limit(OTHER, self._index, free, 0)
+        say(f"device {self._index}: {format_size(self._hbm)} HBM and {format_size(settings.host)} host for weights and KV cache, placement {settings.placement}")
+
+    @contextlib.contextmanager
+    def _pool(self, kind: int, entry: str):
+        """A pool that lives as long as the block: what is still used outlives it, what is not goes back to the driver."""
+        allocator = torch.cuda.memory.CUDAPluggableAllocator(self._settings.library, entry, "ma_free")
+        self._allocators[kind] = allocator  # up to torch 2.10 a pool does not keep its allocator alive
+        pool = torch.cuda.MemPool(allocator.allocator())
+        self._pool_ids[kind] = pool.id
+        with torch.cuda.use_mem_pool(pool, self.device):
+            yield
+        torch.cuda.synchronize(self.device)
+        del pool
+
+    # vLLM's phases -----------------------------------------------------------------------------------------------------
+
+    def load_model(self, *args, **kwargs) -> None:
+        with self._pool(WEIGHTS, "ma_weights_malloc"):
+            super().load_model(*args, **kwargs)
+        self._check("after load")
+
+    def determine_available_memory(self) -> int:
+        asked = self.cache_config.kv_cache_memory_bytes
+        theirs = super().determine_available_memory()
+        weights = self._library.row(WEIGHTS, self._index)
+        reserve = plan.hbm_reserve(
+            self._total,
+            self._settings.hbm_reserve,
+            activations=getattr(self, "peak_activation_memory", 0),
+            graphs=max(0, getattr(self, "cudagraph_memory_estimate", 0)),
+            outside=max(0, getattr(self, "non_torch_memory", 0)),
+        )
+        floor = plan.hbm_reserve(self._total, self._settings.hbm_reserve)
+        hbm = max(0, self._hbm - weights.hbm - (reserve - floor if self._settings.hbm is None else 0))
+        host = max(0, self._settings.host - weights.host)
+        self._library.limit(KV, self._index, hbm, host)
+        most = plan.kv_bytes(hbm, host, len(self.get_kv_cache_spec()), SEGMENT_ROUNDING)
+        if asked:
+            kv = asked
+        elif self._settings.utilization_given:
+            kv = min(most, theirs)
+        else:
+            kv = most
+        if kv > most:
+            refuse(
+                f"--kv-cache-memory-bytes: {format_size(kv)}: more than {format_size(hbm)} HBM and {format_size(host)} host are left; "
+                f"accepted: up to {format_size(most)}; lower it or leave it out"
+            )
+        say(f"device {self._index}: weights {format_size(weights.hbm)} HBM + {format_size(weights.host)} host; KV cache {format_size(kv)} of {format_size(hbm)} HBM + {format_size(host)} host")
+        return kv
+
+    def initialize_from_config(self, *args, **kwargs) -> None:
+        # Only the cache tensors: what the runner makes beside them is read at every step and must not lie on the host.
+        runner = self.model_runner
+        allocate = runner._allocate_kv_cache_tensors
+
+        def placed(*a, **k):
+            with self._pool(KV, "ma_kv_malloc"):
+                return allocate(*a, **k)
+
+        runner._allocate_kv_cache_tensors = placed
+        try:
+            super().initialize_from_config(*args, **kwargs)
+        finally:
+            del runner._allocate_kv_cache_tensors
+        self._check("after the KV cache")
+
+    def compile_or_warm_up_model(self, *args, **kwargs):
+        result = super().compile_or_warm_up_model(*args, **kwargs)
+        self._check("after capture")
+        return result
+
+    # Proof -------------------------------------------------------------------------------------------------------------
+
+    def _check(self, when: str) -> None:
+        """PyTorch's own count of reserved bytes must be ours, or memory came from somewhere else."""
+        kinds = tuple(self._pool_ids) if self._settings.placement == "hbm-first" else (WEIGHTS, KV, OTHER)
+        rows = [self._library.row(kind, self._index) for kind in kinds]
+        ours = sum(row.hbm + row.host for row in rows)
+        if self._settings.placement == "hbm-first":
+            theirs = sum(s["total_size"] for i in self._pool_ids.values() for s in torch.cuda.memory_snapshot(i) if s["device"] == self._index)
+        else:
+            theirs = torch.cuda.memory_reserved(self.device)
+        if ours != theirs:
+            refuse(f"{when}: PyTorch holds {theirs} bytes, {ours} were placed; accepted: equal; some memory is unmanaged, report this")
