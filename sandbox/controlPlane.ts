@@ -114,6 +114,8 @@ export async function prepareControlPlane(layout: Layout, binaries: { etcd: stri
         "--use-service-account-credentials=true",
         `--service-account-private-key-file=${tokens.privateKey}`,
         `--root-ca-file=${ca}`,
+        // Its default is a folder in /usr, which it creates.
+        `--flex-volume-plugin-dir=${path.join(layout.dir, "control-plane", "volume-plugins")}`,
         "--profiling=false",
       ),
       await controller("kube-scheduler", scheduler, "--profiling=false"),

@@ -171,7 +171,7 @@ export async function ensurePauseImage(layout: Layout, ctr: string): Promise<voi
 interface NodeObject {
   metadata: { labels: Record<string, string> };
   spec: { taints?: { key: string }[] };
-  status: { allocatable: Record<string, string>; nodeInfo: { architecture: string; kubeletVersion: string }; conditions: { type: string; status: string; message: string }[] };
+  status: { allocatable: Record<string, string>; nodeInfo: { architecture: string; kubeletVersion: string }; conditions: { type: string; status: string; message: string; lastHeartbeatTime: string }[] };
 }
 
 /** What a cluster with the GPU operator has before anybody deploys to it. Applied before the kubelet registers. */
@@ -213,8 +213,8 @@ export async function applyClusterObjects(api: Api): Promise<void> {
   });
 }
 
-/** Waits until the node takes arm64 pods with a GPU. */
-export async function waitForNode(api: Api): Promise<void> {
+/** Waits until the node takes arm64 pods with a GPU. A report from before `since` is that of an earlier kubelet. */
+export async function waitForNode(api: Api, since: number): Promise<void> {
   let reason = "it has not registered";
   for (const deadline = Date.now() + 60_000; Date.now() < deadline; await sleep(100)) {
     const node = await api.find<NodeObject>(`/api/v1/nodes/${NODE}`);
@@ -223,10 +223,12 @@ export async function waitForNode(api: Api): Promise<void> {
     }
     const ready = node.status.conditions.find((condition) => condition.type === "Ready");
     const corrected = node.metadata.labels["kubernetes.io/arch"] === "arm64" && node.status.allocatable["nvidia.com/gpu"] === "1";
-    if (ready?.status === "True" && corrected) {
+    // The API keeps whole seconds.
+    const current = Date.parse(ready?.lastHeartbeatTime ?? "") >= Math.floor(since / 1000) * 1000;
+    if (ready?.status === "True" && current && corrected) {
       return;
     }
-    reason = ready?.status === "True" ? "the API server does not yet correct the kubelet's reports" : (ready?.message ?? "no Ready condition");
+    reason = !current ? "the kubelet has not reported yet" : ready?.status === "True" ? "the API server does not yet correct the kubelet's reports" : (ready?.message ?? "no Ready condition");
     if (!corrected) {
       // The policy takes effect a moment after it was written; any write brings the correction about.
       await api.patch(`/api/v1/nodes/${NODE}/status`, { metadata: { annotations: { "gh200-sandbox/corrected": new Date().toISOString() } } });

@@ -1,12 +1,12 @@
 import { ensureEmulation } from "./binfmt";
-import { ensureCgroup } from "./cgroup";
+import { ensureCgroup, removeCgroup } from "./cgroup";
 import { type Binary, type Sandbox, allDaemons, prepare, withApi } from "./daemons";
 import { allowKwok, setSimulatedNodes } from "./kwok";
 import { type Layout, createFolders, writeFile } from "./layout";
 import { ensureNamespace, findNamespace } from "./namespace";
 import { ensureAddress } from "./network";
 import { NODE, applyClusterObjects, ensurePauseImage, waitForNode } from "./node";
-import { type Daemon, ensureDaemon, findDaemon } from "./processes";
+import { type Daemon, type Outcome, ensureDaemon, findDaemon } from "./processes";
 import { row, seconds } from "./report";
 
 export interface StartOptions {
@@ -18,16 +18,21 @@ export interface StartOptions {
 /** Brings every daemon to the state «runs and answers». What runs already is left alone, so that this is also the repair. */
 export async function start(layout: Layout, options: StartOptions): Promise<Sandbox> {
   createFolders(layout);
+  if (findNamespace(layout) === undefined) {
+    // What an earlier namespace left when it was killed: the kubelet would wait three seconds for each dead container.
+    await removeCgroup(layout);
+  }
   const namespace = await ensureNamespace(layout);
   const emulation = ensureEmulation(layout, namespace);
   ensureCgroup(layout);
   const sandbox = await prepare(layout, options.binary);
   await ensureAddress(layout, sandbox.node.network);
 
-  const ensure = async (daemon: Daemon, detail = ""): Promise<void> => {
+  const ensure = async (daemon: Daemon, detail = ""): Promise<Outcome> => {
     const began = Date.now();
     const outcome = await ensureDaemon(layout, daemon);
     row(daemon.name, `${outcome === "running" ? "running already" : `${outcome} in ${seconds(began)}`}${detail === "" ? "" : `, ${detail}`}`);
+    return outcome;
   };
   const { registry, builder, controlPlane, node } = sandbox;
   const images = async (): Promise<void> => {
@@ -44,10 +49,10 @@ export async function start(layout: Layout, options: StartOptions): Promise<Sand
     await ensurePauseImage(layout, options.binary("ctr"));
   };
   await all([images(), cluster(), runtime()]);
-  await ensure(node.kubelet);
+  const began = Date.now();
+  const kubelet = await ensure(node.kubelet);
   await withApi(sandbox, async (api) => {
-    const began = Date.now();
-    await waitForNode(api);
+    await waitForNode(api, kubelet === "running" ? 0 : began);
     row(`node ${NODE}`, `Ready in ${seconds(began)}: linux/arm64, nvidia.com/gpu 1`);
     if (options.simulatedNodes !== undefined) {
       await allowKwok(api);
