@@ -36,6 +36,9 @@ export function builderHook(owner: string, builder: BuilderArgs): pulumi.Resourc
     const connection = resolvedConnection(builder);
     return new pulumi.ResourceHook(`${owner}:builder`, async () => {
         const resolved = await connection;
+        if (resolved.endpoint === "") {
+            refuse([{ path: "builder.endpoint", wrong: "is missing", accepted: "tcp://HOST:PORT of a BuildKit daemon" }]);
+        }
         writeBuilder(resolved);
         const facts = await probeBuilder(resolved).catch((error: unknown) => {
             refuse([unreachableProblem(resolved, error)]);

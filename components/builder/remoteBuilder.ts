@@ -6,9 +6,9 @@ import type { SameShape } from "../internal/sameShape";
 export interface RemoteBuilderArgs {
     /**
      * Address of the BuildKit daemon, `tcp://HOST:PORT`. Nothing is dialled until an image is built, so
-     * a preview needs no builder.
+     * a preview needs no builder and may leave this out; a build then refuses in one line.
      */
-    endpoint: pulumi.Input<string>;
+    endpoint?: pulumi.Input<string>;
     /**
      * Name of the builder in the buildx store of the machine that runs the update. Default: `gh200`.
      * It is an input of every image, so renaming it rebuilds (from cache) all of them.
@@ -28,8 +28,7 @@ export interface RemoteBuilderArgs {
     serverName?: pulumi.Input<string>;
     /**
      * Oldest BuildKit that may build. Default: `0.31.0`, the first with per-step memory limits
-     * (`exec.meta.linux.resources`) and the Dockerfile frontend that the image's Dockerfile was
-     * tested with or an older one of the same language.
+     * (`exec.meta.linux.resources`); the Dockerfile frontend is the daemon's own.
      */
     minBuildkitVersion?: pulumi.Input<string>;
     /**
@@ -42,7 +41,8 @@ export interface RemoteBuilderArgs {
 export const remoteBuilderSchema = z.strictObject({
     endpoint: z
         .string()
-        .regex(/^tcp:\/\/[^/:]+:\d+$/, { error: "is no BuildKit address; accepted: tcp://HOST:PORT" })
+        .regex(/^(tcp:\/\/[^/:]+:\d+)?$/, { error: "is no BuildKit address; accepted: tcp://HOST:PORT" })
+        .default("")
         .meta({ description: "Address of the BuildKit daemon that runs on the GH200." }),
     name: z
         .string()

@@ -1,6 +1,5 @@
 import { createHash } from "node:crypto";
 import * as fs from "node:fs";
-import * as path from "node:path";
 import * as dockerBuild from "@pulumi/docker-build";
 import * as pulumi from "@pulumi/pulumi";
 import { builderHook, type BuilderArgs } from "../builder/builderHook";
@@ -38,7 +37,7 @@ export interface BuiltImage {
 }
 
 /** A push that keeps no time of its own: with SOURCE_DATE_EPOCH the same files give the same digest. */
-const reproducibleExport = "type=image,push=true,oci-mediatypes=true,rewrite-timestamp=true";
+export const reproducibleExport = "type=image,push=true,oci-mediatypes=true,rewrite-timestamp=true";
 
 /**
  * One docker-build Image, as every component here builds it: on the remote builder, from a sliced
@@ -46,41 +45,24 @@ const reproducibleExport = "type=image,push=true,oci-mediatypes=true,rewrite-tim
  * deleted from the registry.
  */
 export function buildImage(name: string, spec: ImageSpec, opts: pulumi.CustomResourceOptions): BuiltImage {
-    const slice = sliceDockerfile(fs.readFileSync(spec.dockerfile, "utf8"), spec.target, Object.keys(spec.namedContexts));
-    const context = materialise(spec.context, slice.contextPaths);
-    const named = Object.fromEntries(
-        Object.entries(spec.namedContexts)
-            .filter(([key]) => slice.providedNames.includes(key))
-            .map(([key, location]) => [key, { location: contextLocation(location) }]),
-    );
-    const buildArgs = usedBuildArgs(slice.text, spec.buildArgs);
+    const inputs = buildInputs(spec);
     const contentHash = pulumi
-        .all([slice.text, context, named, buildArgs])
+        .all([inputs.dockerfile, inputs.context, inputs.buildArgs])
         .apply((parts) => createHash("sha256").update(JSON.stringify(parts)).digest("hex").slice(0, 12));
     const tag = pulumi.interpolate`${spec.repository}:${spec.target}-${contentHash}`;
     const cacheRef = pulumi.interpolate`${spec.repository}:cache-${spec.target}`;
     const image = new dockerBuild.Image(
         name,
         {
-            builder: { name: spec.builder.name },
-            dockerfile: { inline: slice.text },
-            context: { location: context, named },
-            target: spec.target,
-            buildArgs,
-            platforms: [pulumi.output(spec.builder.platform) as pulumi.Output<dockerBuild.Platform>],
+            ...inputs,
             tags: [tag],
-            exports: [{ raw: pulumi.interpolate`${reproducibleExport},name=${tag}` }],
+            exports: [{ raw: reproducibleExport }],
             ...(spec.registryCache && {
                 cacheFrom: [{ registry: { ref: cacheRef } }],
                 cacheTo: [{ registry: { ref: cacheRef, mode: "max", imageManifest: true, ociMediaTypes: true } }],
             }),
-            push: false,
-            buildOnPreview: false,
         },
-        pulumi.mergeOptions(opts, {
-            retainOnDelete: true,
-            hooks: { beforeCreate: [builderHook(name, spec.builder)], beforeUpdate: [builderHook(`${name}:update`, spec.builder)] },
-        }),
+        imageOptions(name, spec, opts),
     );
     return {
         image,
@@ -88,6 +70,37 @@ export function buildImage(name: string, spec: ImageSpec, opts: pulumi.CustomRes
         reference: pulumi.interpolate`${spec.repository}@${image.digest}`,
         contentHash,
     };
+}
+
+/** A build whose steps are checks: it leaves nothing but BuildKit's memory that they passed. */
+export function verifyImage(name: string, spec: ImageSpec, opts: pulumi.CustomResourceOptions): dockerBuild.Image {
+    return new dockerBuild.Image(
+        name,
+        { ...buildInputs(spec), exports: [{ cacheonly: {} }] },
+        imageOptions(name, spec, opts),
+    );
+}
+
+function buildInputs(spec: ImageSpec) {
+    const slice = sliceDockerfile(fs.readFileSync(spec.dockerfile, "utf8"), spec.target, Object.keys(spec.namedContexts));
+    const named = Object.entries(spec.namedContexts)
+        .filter(([key]) => slice.providedNames.includes(key))
+        .map(([key, location]): [string, { location: pulumi.Input<string> }] => [key, { location: contextLocation(location) }]);
+    return {
+        builder: { name: spec.builder.name },
+        dockerfile: { inline: slice.text },
+        context: { location: materialise(spec.context, slice.contextPaths), named: Object.fromEntries(named) },
+        target: spec.target,
+        buildArgs: usedBuildArgs(slice.text, spec.buildArgs),
+        platforms: [pulumi.output(spec.builder.platform) as pulumi.Output<dockerBuild.Platform>],
+        push: false,
+        buildOnPreview: false,
+    };
+}
+
+function imageOptions(name: string, spec: ImageSpec, opts: pulumi.CustomResourceOptions): pulumi.CustomResourceOptions {
+    const hook = builderHook(name, spec.builder);
+    return pulumi.mergeOptions(opts, { retainOnDelete: true, hooks: { beforeCreate: [hook], beforeUpdate: [hook] } });
 }
 
 /** A folder is copied to a path that its content names; an address is used as it is. */
@@ -99,9 +112,4 @@ function contextLocation(location: pulumi.Input<string>): pulumi.Input<string> {
 function usedBuildArgs(dockerfile: string, buildArgs: ImageSpec["buildArgs"]): ImageSpec["buildArgs"] {
     const declared = new Set([...dockerfile.matchAll(/^\s*ARG\s+(\w+)/gim)].map((match) => match[1]));
     return Object.fromEntries(Object.entries(buildArgs).filter(([key]) => declared.has(key)));
-}
-
-/** The folder of this package's own assets, or of the program's where it has them. */
-export function assetsFolder(...parts: string[]): string {
-    return path.join("assets", ...parts);
 }

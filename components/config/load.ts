@@ -1,0 +1,68 @@
+import * as pulumi from "@pulumi/pulumi";
+import type { z } from "zod";
+import { type Problem, refuse } from "../internal/errors";
+import { zodProblems } from "../internal/resolve";
+import { absentSections, secrets, sections } from "./schema";
+
+type Sections = { [K in keyof typeof sections]: z.output<(typeof sections)[K]> };
+type Secrets = { [K in keyof typeof secrets]?: pulumi.Output<string> };
+export type StackConfig = Sections & { secrets: Secrets };
+
+/**
+ * Reads and checks the stack's whole configuration. Every wrong, missing or unknown key is reported at
+ * once, a line each.
+ */
+export function loadConfig(): StackConfig {
+    const config = new pulumi.Config();
+    const problems: Problem[] = unknownKeys(config.name);
+    const parsed: Record<string, unknown> = {};
+    for (const [key, schema] of Object.entries(sections)) {
+        const path = `${config.name}:${key}`;
+        const value = section(config, key, path, problems);
+        if (value === undefined) {
+            problems.push({ path, wrong: "is missing", fix: "see docs/configuration.md" });
+            continue;
+        }
+        const result = (schema as z.ZodType).safeParse(value);
+        problems.push(...zodProblems(path, result.error, value));
+        parsed[key] = result.data;
+    }
+    refuse(problems);
+    return {
+        ...(parsed as Sections),
+        secrets: Object.fromEntries(Object.keys(secrets).map((key) => [key, config.getSecret(key)])),
+    };
+}
+
+/** The SDK has this function and leaves it out of its types. */
+const { isConfigSecret } = pulumi.runtime as unknown as { isConfigSecret(path: string): boolean };
+
+function section(config: pulumi.Config, key: string, path: string, problems: Problem[]): unknown {
+    if (isConfigSecret(path)) {
+        problems.push({
+            path,
+            wrong: "holds a secret, which a section would hand on as plain text",
+            accepted: `secrets only as ${Object.keys(secrets).join(", ")}`,
+            fix: `pulumi config set --secret ${config.name}:NAME`,
+        });
+        return {};
+    }
+    try {
+        return config.getObject(key) ?? absentSections[key as keyof typeof sections];
+    } catch {
+        problems.push({ path, value: config.get(key), wrong: "is no section", accepted: "keys and values" });
+        return {};
+    }
+}
+
+function unknownKeys(namespace: string): Problem[] {
+    const known = new Set([...Object.keys(sections), ...Object.keys(secrets)]);
+    return Object.keys(pulumi.runtime.allConfig())
+        .filter((path) => path.startsWith(`${namespace}:`) && !known.has(path.slice(namespace.length + 1)))
+        .map((path) => ({
+            path,
+            wrong: "is an unknown key",
+            accepted: [...known].join(", "),
+            fix: `pulumi config rm ${path}`,
+        }));
+}

@@ -1,0 +1,38 @@
+import * as dockerBuild from "@pulumi/docker-build";
+import * as k8s from "@pulumi/kubernetes";
+import * as pulumi from "@pulumi/pulumi";
+import { registryHost } from "../image/reference";
+import type { CmmPlatformArgs } from "../platform/cmmPlatform";
+import type { StackConfig } from "./load";
+
+/** The stack's configuration as the platform takes it. */
+export function platformArgs(config: StackConfig): CmmPlatformArgs {
+    const { secrets } = config;
+    return {
+        builder: { ...config.builder, clientKey: secrets.builderClientKey },
+        registry: { ...config.registry, password: secrets.registryPassword },
+        image: config.image,
+        sources: config.sources,
+        stages: config.stages,
+        node: config.node,
+        serving: { ...config.serving, hfToken: secrets.hfToken },
+    };
+}
+
+/** The two providers that the platform's children inherit. */
+export function platformProviders(config: StackConfig): Record<string, pulumi.ProviderResource> {
+    const { username } = config.registry;
+    return {
+        "docker-build": new dockerBuild.Provider("builds", {
+            registries:
+                username === undefined
+                    ? []
+                    : [{ address: registryHost(config.registry.address), username, password: config.secrets.registryPassword }],
+        }),
+        kubernetes: new k8s.Provider("cluster", {
+            kubeconfig: config.secrets.kubeconfig,
+            context: config.cluster.context,
+            clusterIdentifier: config.cluster.identifier,
+        }),
+    };
+}

@@ -1,0 +1,68 @@
+import * as dockerBuild from "@pulumi/docker-build";
+import * as pulumi from "@pulumi/pulumi";
+import { builderHook, type BuilderArgs } from "../builder/builderHook";
+import { materialise } from "../internal/contexts";
+import { reproducibleExport } from "../internal/image";
+
+export interface ImageReleaseArgs {
+    /** The builder; a RemoteBuilder can be passed as it is. It pushes, without building anything. */
+    builder: BuilderArgs;
+    /** Verified image, `REPOSITORY@DIGEST`. */
+    imageRef: pulumi.Input<string>;
+    /** Digest of that image, which names the tag that never moves. */
+    digest: pulumi.Input<string>;
+    /** Repository of the release, e.g. `atl.vultrcr.com/vllm/gh200-vllm-cmm`. */
+    repository: pulumi.Input<string>;
+    /** Release tag, e.g. `cmm-cmm`. It moves with every release. */
+    tag: pulumi.Input<string>;
+    /** Seconds since 1970 that the image was built with; another value would give another digest. */
+    sourceDateEpoch: pulumi.Input<string>;
+}
+
+/**
+ * The push: the verified image under its release name. `REPOSITORY:TAG` and a tag that never moves,
+ * `TAG-` and 12 digits of the verified digest, both name the manifest that is deployed.
+ *
+ * docker-build's Index would wrap the manifest in a new one; an image that is built FROM another and
+ * nothing else has the same configuration and layers (docs/decisions/0004-release.md).
+ */
+export class ImageRelease extends pulumi.ComponentResource {
+    /** `REPOSITORY:TAG`. */
+    public readonly releaseRef!: pulumi.Output<string>;
+    /** `REPOSITORY:TAG-...`, which never moves. */
+    public readonly fixedRef!: pulumi.Output<string>;
+    /** `REPOSITORY@DIGEST`: what is deployed. */
+    public readonly deployRef!: pulumi.Output<string>;
+
+    constructor(name: string, args: ImageReleaseArgs, opts?: pulumi.ComponentResourceOptions) {
+        super("gh200-vllm:index:ImageRelease", name, {}, opts);
+        const hook = builderHook(name, args.builder);
+        const releaseRef = pulumi.interpolate`${args.repository}:${args.tag}`;
+        const fixedRef = pulumi.interpolate`${releaseRef}-${pulumi.output(args.digest).apply(shortDigest)}`;
+        const image = new dockerBuild.Image(
+            name,
+            {
+                builder: { name: args.builder.name },
+                dockerfile: { inline: "FROM release\n" },
+                context: {
+                    location: materialise(".", []),
+                    named: { release: { location: pulumi.interpolate`docker-image://${args.imageRef}` } },
+                },
+                buildArgs: { SOURCE_DATE_EPOCH: args.sourceDateEpoch },
+                platforms: [pulumi.output(args.builder.platform) as pulumi.Output<dockerBuild.Platform>],
+                tags: [releaseRef, fixedRef],
+                exports: [{ raw: reproducibleExport }],
+                push: false,
+                buildOnPreview: false,
+            },
+            { parent: this, retainOnDelete: true, hooks: { beforeCreate: [hook], beforeUpdate: [hook] } },
+        );
+        const outputs = { releaseRef, fixedRef, deployRef: pulumi.interpolate`${args.repository}@${image.digest}` };
+        Object.assign(this, outputs);
+        this.registerOutputs(outputs);
+    }
+}
+
+function shortDigest(digest: string): string {
+    return digest.replace(/^sha256:/, "").slice(0, 12);
+}

@@ -1,0 +1,10 @@
+export { ManagedAllocator, type ManagedAllocatorArgs } from "./allocator/managedAllocator";
+export type { BuilderArgs } from "./builder/builderHook";
+export { RemoteBuilder, type RemoteBuilderArgs } from "./builder/remoteBuilder";
+export { CmmImage, type CmmImageArgs } from "./image/cmmImage";
+export { ImageRelease, type ImageReleaseArgs } from "./image/imageRelease";
+export { LmcacheImage, type LmcacheImageArgs } from "./image/lmcacheImage";
+export { CoherentMode, Gh200Node, type Gh200NodeArgs } from "./node/gh200Node";
+export { CmmPlatform, type CmmPlatformArgs } from "./platform/cmmPlatform";
+export { Placement, VllmServer, type VllmServerArgs } from "./serving/vllmServer";
+export { BuildStage, type BuildStageArgs } from "./stages/buildStage";

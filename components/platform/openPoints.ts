@@ -1,0 +1,106 @@
+import { isLoopbackRegistry } from "../image/reference";
+import type { Problem } from "../internal/errors";
+import { defaultSources, type SourceFacts } from "../stages/sources";
+import { stageTable } from "../stages/table";
+import type { CmmPlatformArgs } from "./cmmPlatform";
+
+export interface BaseImageArgs {
+    /** Name with tag, e.g. `nvcr.io/nvidia/pytorch:26.03-py3`. */
+    name: string;
+    /** `sha256:...`. Without it the base is unpinned: a preview says so and an update refuses. */
+    digest?: string;
+}
+
+export interface SourceArgs {
+    /** Git address. Default: the stage table's. */
+    repository?: string;
+    /** Branch or tag that people name. Default: the stage table's. */
+    ref?: string;
+    /** Full commit that is built. Default: the stage table's, where it was resolved. */
+    commit?: string;
+    /** A folder of this machine, relative to the program, that takes the repository's place. */
+    path?: string;
+}
+
+export type ResolvedSource = SourceFacts & { path?: string };
+
+/** The stage table's sources with those that the stack names put over them. */
+export function resolveSources(overrides: Record<string, SourceArgs> = {}): Record<string, ResolvedSource> {
+    return Object.fromEntries(
+        Object.entries(defaultSources).map(([key, facts]) => {
+            const override = overrides[key] ?? {};
+            // Another repository or ref does not contain the table's commit.
+            const moved = override.repository !== undefined || override.ref !== undefined;
+            return [key, { ...facts, ...(moved && { commit: undefined }), ...override }];
+        }),
+    );
+}
+
+/** `NAME@DIGEST`, or the name alone while the base is unpinned. */
+export function baseReference(base: BaseImageArgs): string {
+    return base.digest === undefined ? base.name : `${base.name}@${base.digest}`;
+}
+
+/** What a preview can show and an update must not start with. */
+export function openPoints(args: CmmPlatformArgs): Problem[] {
+    return [...servingPoints(args), ...(args.image.use === undefined ? buildPoints(args) : [])];
+}
+
+function servingPoints(args: CmmPlatformArgs): Problem[] {
+    if (!args.serving.acceptStandIn || isLoopbackRegistry(args.registry.address)) {
+        return [];
+    }
+    return [
+        {
+            path: "gh200-vllm:serving.acceptStandIn",
+            value: true,
+            wrong: `would run stand-ins from ${args.registry.address}`,
+            accepted: "true only where the registry is this machine's own",
+            fix: "remove serving.acceptStandIn",
+        },
+    ];
+}
+
+function buildPoints(args: CmmPlatformArgs): Problem[] {
+    const problems: Problem[] = [];
+    if (args.builder.endpoint === undefined) {
+        problems.push({
+            path: "gh200-vllm:builder.endpoint",
+            wrong: "is unset, so there is no builder",
+            accepted: "tcp://HOST:PORT of a BuildKit daemon on the GH200",
+            fix: "pulumi config set --path gh200-vllm:builder.endpoint tcp://HOST:PORT",
+        });
+    }
+    if (args.image.base.digest === undefined) {
+        problems.push({
+            path: "gh200-vllm:image.base",
+            value: args.image.base.name,
+            wrong: "is unpinned",
+            accepted: "a digest",
+            fix: "pulumi config set --path gh200-vllm:image.base.digest sha256:DIGEST",
+        });
+    }
+    for (const [key, source] of Object.entries(resolveSources(args.sources))) {
+        if (source.commit === undefined && source.path === undefined) {
+            problems.push({
+                path: `gh200-vllm:sources.${key}`,
+                value: `${source.repository}#${source.ref}`,
+                wrong: "is unpinned",
+                accepted: "a full commit",
+                fix: `pulumi config set --path gh200-vllm:sources.${key}.commit COMMIT`,
+            });
+        }
+    }
+    for (const target of args.stages.disabled) {
+        const stage = stageTable.find((candidate) => candidate.target === target);
+        if (stage?.lostWithout === undefined) {
+            problems.push({
+                path: "gh200-vllm:stages.disabled",
+                value: target,
+                wrong: stage === undefined ? "is no stage" : "cannot be left out",
+                accepted: stageTable.filter((candidate) => candidate.lostWithout).map((candidate) => candidate.target).join(", "),
+            });
+        }
+    }
+    return problems;
+}

@@ -1,0 +1,167 @@
+import type { types } from "@pulumi/kubernetes";
+import type { Input } from "@pulumi/pulumi";
+
+type PodSpec = types.input.core.v1.PodSpec;
+
+/**
+ * Everything that a vLLM pod is made from, in resolved values. Only the image may be unknown in a
+ * preview, and then the rest of the pod is shown all the same.
+ */
+export interface VllmPod {
+    name: string;
+    image: Input<string>;
+    model: string;
+    servedModelName: string;
+    maxModelLenTokens: number;
+    extraArgs: string[];
+    cpus: number;
+    memoryLimitMiB: number;
+    shmMiB: number;
+    hbmBudgetMiB: number;
+    hostBudgetMiB: number;
+    hostReserveMiB: number;
+    placement: string;
+    acceptStandIn: boolean;
+    runtimeClassName: string;
+    gpuProduct: string;
+    readOnlyRootFilesystem: boolean;
+    startupSeconds: number;
+    shutdownSeconds: number;
+    modelCacheClaim: string;
+    imagePullSecret: string;
+    hfTokenSecret: string;
+}
+
+export const vllmPort = 8000;
+
+/** The user that the image is made for: no root, and group 0 so that any uid of OpenShift's works too. */
+const imageUser = { uid: 2000, gid: 0 };
+
+/** vLLM stops taking requests at SIGTERM; the pod leaves its endpoints while this pause lasts. */
+const preStopSeconds = 5;
+
+/** Freeing hundreds of GiB of managed pages takes time at exit (an estimate). */
+const exitMarginSeconds = 30;
+
+export function selectorLabels(name: string): Record<string, string> {
+    return { "app.kubernetes.io/name": "vllm", "app.kubernetes.io/instance": name };
+}
+
+/** Arguments of the launcher, which hands them to `vllm serve`. */
+export function vllmArguments(pod: VllmPod): string[] {
+    return [
+        pod.model,
+        "--served-model-name",
+        pod.servedModelName,
+        "--port",
+        `${vllmPort}`,
+        "--max-model-len",
+        `${pod.maxModelLenTokens}`,
+        "--shutdown-timeout",
+        `${pod.shutdownSeconds}`,
+        ...pod.extraArgs,
+    ];
+}
+
+/** A pod of the restricted Pod Security Standard on one whole GH200. */
+export function podSpec(pod: VllmPod): PodSpec {
+    const resources = {
+        cpu: `${pod.cpus}`,
+        memory: `${pod.memoryLimitMiB}Mi`,
+        "nvidia.com/gpu": "1",
+    };
+    const health = { httpGet: { path: "/health", port: "http" } };
+    return {
+        automountServiceAccountToken: false,
+        serviceAccountName: pod.name,
+        enableServiceLinks: false,
+        ...(pod.runtimeClassName !== "" && { runtimeClassName: pod.runtimeClassName }),
+        ...(pod.imagePullSecret !== "" && { imagePullSecrets: [{ name: pod.imagePullSecret }] }),
+        nodeSelector: { "kubernetes.io/arch": "arm64", "nvidia.com/gpu.product": pod.gpuProduct },
+        tolerations: [{ key: "nvidia.com/gpu", operator: "Exists", effect: "NoSchedule" }],
+        terminationGracePeriodSeconds: preStopSeconds + pod.shutdownSeconds + exitMarginSeconds,
+        securityContext: {
+            runAsNonRoot: true,
+            runAsUser: imageUser.uid,
+            runAsGroup: imageUser.gid,
+            fsGroup: imageUser.gid,
+            seccompProfile: { type: "RuntimeDefault" },
+        },
+        containers: [
+            {
+                name: "vllm",
+                image: pod.image,
+                args: vllmArguments(pod),
+                env: environment(pod),
+                ports: [{ name: "http", containerPort: vllmPort }],
+                // Requests equal limits: Guaranteed QoS, so that a node short of memory kills others first.
+                resources: { requests: resources, limits: resources },
+                startupProbe: { ...health, periodSeconds: 10, failureThreshold: Math.ceil(pod.startupSeconds / 10) },
+                readinessProbe: { ...health, periodSeconds: 5, timeoutSeconds: 5 },
+                livenessProbe: { ...health, periodSeconds: 10, timeoutSeconds: 10, failureThreshold: 6 },
+                lifecycle: { preStop: { sleep: { seconds: preStopSeconds } } },
+                // The error of a failed rollout then carries the last log lines.
+                terminationMessagePolicy: "FallbackToLogsOnError",
+                securityContext: {
+                    allowPrivilegeEscalation: false,
+                    readOnlyRootFilesystem: pod.readOnlyRootFilesystem,
+                    capabilities: { drop: ["ALL"] },
+                },
+                volumeMounts: [
+                    { name: "shm", mountPath: "/dev/shm" },
+                    { name: "tmp", mountPath: "/tmp" },
+                    { name: "cache", mountPath: "/cache" },
+                ],
+            },
+        ],
+        volumes: [
+            { name: "shm", emptyDir: { medium: "Memory", sizeLimit: `${pod.shmMiB}Mi` } },
+            { name: "tmp", emptyDir: {} },
+            pod.modelCacheClaim === ""
+                ? { name: "cache", emptyDir: {} }
+                : { name: "cache", persistentVolumeClaim: { claimName: pod.modelCacheClaim } },
+        ],
+    };
+}
+
+/** Writable folders are named one by one, since the root file system is not; the budget is the plan's. */
+function environment(pod: VllmPod): types.input.core.v1.EnvVar[] {
+    const values: Record<string, string> = {
+        HOME: "/cache/home",
+        USER: "vllm",
+        LOGNAME: "vllm",
+        HF_HOME: "/cache/huggingface",
+        XDG_CACHE_HOME: "/cache/xdg",
+        VLLM_CACHE_ROOT: "/cache/vllm",
+        VLLM_CONFIG_ROOT: "/cache/vllm/config",
+        TRITON_CACHE_DIR: "/cache/triton",
+        TORCHINDUCTOR_CACHE_DIR: "/cache/inductor",
+        FLASHINFER_WORKSPACE_BASE: "/cache/flashinfer",
+        NUMBA_CACHE_DIR: "/cache/numba",
+        OUTLINES_CACHE_DIR: "/cache/outlines",
+        VLLM_NO_USAGE_STATS: "1",
+        MANAGED_MEM_PLACEMENT: pod.placement,
+        MANAGED_MEM_HBM: `${pod.hbmBudgetMiB}MiB`,
+        MANAGED_MEM_HOST: `${pod.hostBudgetMiB}MiB`,
+        MANAGED_MEM_HOST_RESERVE: `${pod.hostReserveMiB}MiB`,
+        ...(pod.acceptStandIn && { MANAGED_MEM_ACCEPT_STAND_IN: "1" }),
+    };
+    const plain = Object.entries(values).map(([name, value]) => ({ name, value }));
+    return pod.hfTokenSecret === ""
+        ? plain
+        : [...plain, { name: "HF_TOKEN", valueFrom: { secretKeyRef: { name: pod.hfTokenSecret, key: "token" } } }];
+}
+
+/** The credentials of one registry as the kubelet reads them. */
+export function dockerConfigJson(host: string, username: string, password: string): string {
+    const auth = Buffer.from(`${username}:${password}`).toString("base64");
+    return JSON.stringify({ auths: { [host]: { username, password, auth } } });
+}
+
+/**
+ * How long a start may take: 1.5 times reading the model plus a warm-up for compilation and graph
+ * capture. Too short a budget shows as `KeyboardInterrupt: terminated` in vLLM's log.
+ */
+export function startupSeconds(modelGiB: number, readGiBps: number, warmupSeconds: number): number {
+    return Math.ceil(1.5 * (modelGiB / readGiBps + warmupSeconds));
+}

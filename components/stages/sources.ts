@@ -1,0 +1,55 @@
+/** Where one source tree of the image comes from. */
+export interface SourceFacts {
+    /** Git address. */
+    repository: string;
+    /** Branch or tag that people name; what is built is the commit. */
+    ref: string;
+    /** Full commit. Absent where it was never resolved: a preview says so and an update refuses. */
+    commit?: string;
+    /** Whether submodules are part of the source. */
+    submodules: boolean;
+}
+
+/**
+ * Sources by the name of the Dockerfile stage that each one takes the place of. Refs are the source
+ * document's and vLLM 0.19.0's own pins (its cmake/external_projects); a commit stands here only
+ * where it was resolved from the repository (docs/decisions/0003-pins.md).
+ */
+export const defaultSources: Readonly<Record<string, SourceFacts>> = {
+    "src-triton": { repository: "https://github.com/triton-lang/triton.git", ref: "v3.6.0", submodules: false },
+    "src-flashinfer": {
+        repository: "https://github.com/flashinfer-ai/flashinfer.git",
+        ref: "v0.6.6",
+        commit: "70b142b75b46aa56e7f675a8e6ec1a977352c91f",
+        submodules: true,
+    },
+    "src-lmcache": { repository: "https://github.com/LMCache/LMCache.git", ref: "v0.4.4", submodules: false },
+    "src-flash-attention": { repository: "https://github.com/Dao-AILab/flash-attention.git", ref: "main", submodules: false },
+    "src-cutlass": { repository: "https://github.com/NVIDIA/cutlass.git", ref: "v4.2.1", submodules: false },
+    "src-vllm": { repository: "https://sweetapi.com/biondizzle/vllm.git", ref: "cmm", submodules: false },
+    "src-vllm-flash-attn": {
+        repository: "https://github.com/vllm-project/flash-attention.git",
+        ref: "29210221863736a08f71a866459e368ad1ac4a95",
+        commit: "29210221863736a08f71a866459e368ad1ac4a95",
+        submodules: false,
+    },
+    "src-flashmla": {
+        repository: "https://github.com/vllm-project/FlashMLA.git",
+        ref: "692917b1cda61b93ac9ee2d846ec54e75afe87b1",
+        commit: "692917b1cda61b93ac9ee2d846ec54e75afe87b1",
+        submodules: false,
+    },
+    "src-qutlass": {
+        repository: "https://github.com/IST-DASLab/qutlass.git",
+        ref: "830d2c4537c7396e14a02a46fbddd18b5d107c65",
+        commit: "830d2c4537c7396e14a02a46fbddd18b5d107c65",
+        submodules: false,
+    },
+    "src-infinistore": { repository: "https://github.com/bytedance/InfiniStore.git", ref: "0.2.33", submodules: false },
+};
+
+/** BuildKit's address of a source at its commit, or at its ref while it is unpinned. */
+export function gitContext(source: SourceFacts): string {
+    const submodules = source.submodules ? "" : "?submodules=false";
+    return `${source.repository}${submodules}#${source.commit ?? source.ref}`;
+}
