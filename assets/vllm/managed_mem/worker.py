@@ -8,11 +8,13 @@ from vllm.v1.worker.gpu_worker import Worker
 
 from . import plan, refuse, refusals, say
 from .account import path_for
-from .library import KV, OTHER, WEIGHTS, load
+from .library import KINDS, KV, OTHER, WEIGHTS, load
 from .settings import format_size, handed
 
 # PyTorch takes segments of 2 MiB for small tensors and rounds larger ones up to a multiple of it.
 SEGMENT_ROUNDING = 2 << 20
+# What PyTorch may take before the HBM is measured (observed: tens of MiB).
+START_UP = 1 << 30
 
 
 class ManagedWorker(Worker):
@@ -26,15 +28,13 @@ class ManagedWorker(Worker):
         refusals.check_stand_in("CUDA runtime", self._library.stand_in, self._settings)
         self._library.share(path_for(self._settings.run_dir))
         if self._settings.placement == "hbm-first":
-            self._library.place(self._settings.placement)
+            self._library.place("hbm-first")
+        else:
+            # CUDA's start, NCCL and vLLM's own probes come before the HBM can be measured.
+            self._library.limit(OTHER, self.local_rank, START_UP, 0)
         self._allocators = {}
         self._pool_ids = {}
-        with contextlib.ExitStack() as stack:
-            if self._settings.placement != "hbm-first":
-                # CUDA's start and NCCL's buffers are needed before the HBM can be measured.
-                self._library.limit(OTHER, self.local_rank, 1 << 30, 0)
-            stack.callback(lambda: None)
-            super().init_device()
+        super().init_device()
         self._index = self.device.index
         self._limit_before_load()
         torch._C._cuda_attach_out_of_memory_observer(lambda device, *_: self._library.count_oom(device))
@@ -42,22 +42,29 @@ class ManagedWorker(Worker):
     # Limits ------------------------------------------------------------------------------------------------------------
 
     def _limit_before_load(self) -> None:
-        settings, library = self._settings, self._library
-        free, total = torch.cuda.mem_get_info(self.device)
-        reserve = plan.hbm_reserve(total, settings.hbm_reserve)
-        most = max(0, free - reserve)
+        settings = self._settings
+        self._free, self._total = torch.cuda.mem_get_info(self.device)
+        reserve = plan.hbm_reserve(self._total, settings.hbm_reserve)
+        most = max(0, self._free - reserve)
         self._hbm = most if settings.hbm is None else settings.hbm
         if self._hbm > most:
             refuse(
-                f"MANAGED_MEM_HBM: {format_size(self._hbm)}: more than {format_size(free)} free minus a reserve of {format_size(reserve)}; "
+                f"MANAGED_MEM_HBM: {format_size(self._hbm)}: more than {format_size(self._free)} free minus a reserve of {format_size(reserve)}; "
                 f"accepted: up to {format_size(most)} or auto; lower it"
             )
-        self._total = total
-        library.limit(WEIGHTS, self._index, self._hbm - settings.kv_hbm, settings.host)
-        if settings.placement != "hbm-first":
-            # Everything else of PyTorch may use what the pools leave, and never the host.
-            library.limit(OTHER, self._index, free, 0)
-        say(f"device {self._index}: {format_size(self._hbm)} HBM and {format_size(settings.host)} host for weights and KV cache, placement {settings.placement}")
+        self._limit(WEIGHTS, self._hbm - settings.kv_hbm, settings.host)
+        say(
+            f"process {os.getpid()}, device {self._index}: {format_size(self._hbm)} HBM and {format_size(settings.host)} host "
+            f"for weights and KV cache, placement {settings.placement}{', SIMULATED' if self._library.stand_in else ''}"
+        )
+
+    def _limit(self, kind: int, hbm: int, host: int) -> None:
+        """A pool's limits; what it leaves of the HBM is for everything else, which never goes to the host."""
+        self._library.limit(kind, self._index, hbm, host)
+        if self._settings.placement != "hbm-first":
+            weights, cache, other = (self._library.row(k, self._index) for k in (WEIGHTS, KV, OTHER))
+            pools = (weights.hbm_limit if kind == WEIGHTS else weights.hbm) + cache.hbm_limit
+            self._library.limit(OTHER, self._index, self._free + other.hbm - pools, 0)
 
     @contextlib.contextmanager
     def _pool(self, kind: int, entry: str):
@@ -67,7 +74,14 @@ class ManagedWorker(Worker):
         pool = torch.cuda.MemPool(allocator.allocator())
         self._pool_ids[kind] = pool.id
         with torch.cuda.use_mem_pool(pool, self.device):
-            yield
+            try:
+                yield
+            except torch.OutOfMemoryError:
+                row = self._library.row(kind, self._index)
+                refuse(
+                    f"{KINDS[kind]}: need more than {format_size(row.hbm_limit)} HBM and {format_size(row.host_limit)} host; accepted: a model and cache that fit; "
+                    "raise MANAGED_MEM_HOST or MANAGED_MEM_HBM, or lower --max-model-len, --kv-cache-memory-bytes or the model's size"
+                )
         torch.cuda.synchronize(self.device)
         del pool
 
@@ -76,6 +90,8 @@ class ManagedWorker(Worker):
     def load_model(self, *args, **kwargs) -> None:
         with self._pool(WEIGHTS, "ma_weights_malloc"):
             super().load_model(*args, **kwargs)
+        weights = self._library.row(WEIGHTS, self._index)
+        self._limit(WEIGHTS, weights.hbm, weights.host)  # what is loaded is loaded: the rest is for the KV cache
         self._check("after load")
 
     def determine_available_memory(self) -> int:
@@ -92,7 +108,7 @@ class ManagedWorker(Worker):
         floor = plan.hbm_reserve(self._total, self._settings.hbm_reserve)
         hbm = max(0, self._hbm - weights.hbm - (reserve - floor if self._settings.hbm is None else 0))
         host = max(0, self._settings.host - weights.host)
-        self._library.limit(KV, self._index, hbm, host)
+        self._limit(KV, hbm, host)
         most = plan.kv_bytes(hbm, host, len(self.get_kv_cache_spec()), SEGMENT_ROUNDING)
         if asked:
             kv = asked
