@@ -1,9 +1,12 @@
 """STAND-IN for PyTorch: says the version of the NGC image's build, loads a stand-in libc10_cuda, and has the few
-allocator calls that the launcher uses. It holds no tensor library."""
+allocator calls and one-dimensional tensors that the launcher, its self-test and the stand-in vLLM use."""
 import ctypes
 import os
+from types import SimpleNamespace
 
 from .version import __version__
+
+__stand_in__ = "stand-in PyTorch of the sandbox: allocator calls only"
 
 _LIB = os.path.join(os.path.dirname(__file__), "lib")
 _c10_cuda = ctypes.CDLL(os.path.join(_LIB, "libc10_cuda.so"), mode=ctypes.RTLD_GLOBAL)
@@ -13,6 +16,62 @@ class OutOfMemoryError(RuntimeError):
     pass
 
 
-from . import cuda, version  # noqa: E402
+uint8 = SimpleNamespace(itemsize=1, ctype=ctypes.c_uint8)
+int32 = SimpleNamespace(itemsize=4, ctype=ctypes.c_int32)
+float32 = SimpleNamespace(itemsize=4, ctype=ctypes.c_float)
 
-__all__ = ["OutOfMemoryError", "__version__", "cuda", "version"]
+
+class Tensor:
+    def __init__(self, size, dtype):
+        self._count = size if isinstance(size, int) else size[0]
+        self._address = None
+        self._address = cuda._take(self._count * dtype.itemsize)
+        self._items = (dtype.ctype * self._count).from_address(self._address)
+
+    def __del__(self):
+        if self._address:
+            cuda._give_back(self._address)
+
+    def __getitem__(self, index):
+        return self._items[index]
+
+    def data_ptr(self):
+        return self._address
+
+    def numel(self):
+        return self._count
+
+    def fill_(self, value):
+        if value == 0:
+            ctypes.memset(self._address, 0, ctypes.sizeof(self._items))
+        else:
+            self._items[:] = [value] * self._count
+        return self
+
+    def sum(self):
+        return SimpleNamespace(item=lambda: sum(self._items))
+
+
+def empty(size, dtype=uint8, device="cuda"):
+    return Tensor(size, dtype)
+
+
+def full(size, value, dtype=uint8, device="cuda"):
+    return Tensor(size, dtype).fill_(value)
+
+
+def zeros(size, dtype=uint8, device="cuda"):
+    return full(size, 0, dtype)
+
+
+def ones(size, dtype=uint8, device="cuda"):
+    return full(size, 1, dtype)
+
+
+def _attach_out_of_memory_observer(observer):
+    cuda._out_of_memory_observers.append(observer)
+
+
+_C = SimpleNamespace(_cuda_attach_out_of_memory_observer=_attach_out_of_memory_observer)
+
+from . import cuda, version  # noqa: E402

@@ -1,4 +1,5 @@
-"""STAND-IN for torch.cuda: one device, no tensors. `stand_in_allocate` asks where PyTorch's allocator would."""
+"""STAND-IN for torch.cuda: one device, no caching. Memory comes from a pool's allocator or, as in PyTorch, from
+libc10_cuda's cudaMalloc."""
 import contextlib
 import ctypes
 import threading
@@ -11,15 +12,16 @@ from .memory import MemPool
 
 OutOfMemoryError = torch.OutOfMemoryError
 _state = threading.local()
-_addresses = {}
+_blocks = {}  # address: (size, pool)
+_out_of_memory_observers = []
 
 
 def is_available():
-    return device_count() > 0
+    return True
 
 
 def is_initialized():
-    return bool(_addresses)
+    return bool(_blocks)
 
 
 def init():
@@ -65,10 +67,14 @@ def mem_get_info(device=None):
 
 
 def memory_allocated(device=None):
-    return sum(size for size, _ in _addresses.values())
+    return sum(size for size, _ in _blocks.values())
 
 
 memory_reserved = memory_allocated
+
+
+def memory_snapshot(pool_id=None):
+    return [{"device": 0, "total_size": size} for size, pool in _blocks.values() if pool_id in (None, getattr(pool, "id", (0, 0)))]
 
 
 @contextlib.contextmanager
@@ -81,25 +87,26 @@ def use_mem_pool(pool, device=None):
         _state.pool = before
 
 
-def stand_in_allocate(size):
-    """What torch.empty(size, dtype=torch.uint8, device="cuda").data_ptr() would be."""
+def _take(size):
     pool = getattr(_state, "pool", None)
-    address = pool._allocate(size) if pool else _allocate(size)
+    if pool:
+        address = pool._allocator._alloc(size, 0, None)
+    else:
+        out = ctypes.c_void_p()
+        error = torch._c10_cuda.stand_in_c10_cuda_malloc(ctypes.byref(out), ctypes.c_size_t(size))
+        address = None if error else out.value
     if not address:
+        free, total = mem_get_info()
+        for observer in _out_of_memory_observers:
+            observer(0, size, total, free)
         raise OutOfMemoryError(f"CUDA out of memory. Tried to allocate {size} bytes (stand-in PyTorch).")
-    _addresses[address] = (size, pool)
+    _blocks[address] = (size, pool)
     return address
 
 
-def stand_in_free(address):
-    _, pool = _addresses.pop(address)
+def _give_back(address):
+    size, pool = _blocks.pop(address)
     if pool:
-        pool._free(address)
+        pool._allocator._free(address, size, 0, None)
     else:
         torch._c10_cuda.stand_in_c10_cuda_free(ctypes.c_void_p(address))
-
-
-def _allocate(size):
-    out = ctypes.c_void_p()
-    error = torch._c10_cuda.stand_in_c10_cuda_malloc(ctypes.byref(out), ctypes.c_size_t(size))
-    return None if error else out.value

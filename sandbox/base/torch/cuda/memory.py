@@ -1,5 +1,8 @@
 """STAND-IN for torch.cuda.memory: pools over a pluggable allocator's two C functions."""
 import ctypes
+import itertools
+
+_ids = itertools.count(1)
 
 
 class CUDAPluggableAllocator:
@@ -19,13 +22,4 @@ class CUDAPluggableAllocator:
 class MemPool:
     def __init__(self, allocator=None, use_on_oom=False):
         self._allocator = allocator
-        self._sizes = {}
-
-    def _allocate(self, size):
-        address = self._allocator._alloc(size, 0, None)
-        if address:
-            self._sizes[address] = size
-        return address
-
-    def _free(self, address):
-        self._allocator._free(address, self._sizes.pop(address), 0, None)
+        self.id = (0, next(_ids))
