@@ -2,7 +2,11 @@ import * as dockerBuild from "@pulumi/docker-build";
 import * as pulumi from "@pulumi/pulumi";
 import { builderHook, type BuilderArgs } from "../builder/builderHook";
 import { materialise } from "../internal/contexts";
+import { refuse } from "../internal/errors";
 import { reproducibleExport } from "../internal/image";
+import { isLoopbackRegistry } from "./reference";
+import { imageLabels } from "./registryClient";
+import { standInProblems } from "./standIn";
 
 export interface ImageReleaseArgs {
     /** The builder; a RemoteBuilder can be passed as it is. It pushes, without building anything. */
@@ -17,6 +21,10 @@ export interface ImageReleaseArgs {
     tag: pulumi.Input<string>;
     /** Seconds since 1970 that the image was built with; another value would give another digest. */
     sourceDateEpoch: pulumi.Input<string>;
+    /** Registry user who may read the image's labels. Default: none. */
+    username?: pulumi.Input<string>;
+    /** That user's password; secret. */
+    password?: pulumi.Input<string>;
 }
 
 /**
@@ -36,7 +44,7 @@ export class ImageRelease extends pulumi.ComponentResource {
 
     constructor(name: string, args: ImageReleaseArgs, opts?: pulumi.ComponentResourceOptions) {
         super("gh200-vllm:index:ImageRelease", name, {}, opts);
-        const hook = builderHook(name, args.builder);
+        const hooks = [standInHook(name, args), builderHook(name, args.builder)];
         const releaseRef = pulumi.interpolate`${args.repository}:${args.tag}`;
         const fixedRef = pulumi.interpolate`${releaseRef}-${pulumi.output(args.digest).apply(shortDigest)}`;
         const image = new dockerBuild.Image(
@@ -55,12 +63,25 @@ export class ImageRelease extends pulumi.ComponentResource {
                 push: false,
                 buildOnPreview: false,
             },
-            { parent: this, retainOnDelete: true, hooks: { beforeCreate: [hook], beforeUpdate: [hook] } },
+            { parent: this, retainOnDelete: true, hooks: { beforeCreate: hooks, beforeUpdate: hooks } },
         );
         const outputs = { releaseRef, fixedRef, deployRef: pulumi.interpolate`${args.repository}@${image.digest}` };
         Object.assign(this, outputs);
         this.registerOutputs(outputs);
     }
+}
+
+/** An image of stand-ins gets no release name outside this machine; its own labels decide. */
+function standInHook(owner: string, args: ImageReleaseArgs): pulumi.ResourceHook {
+    const inputs = pulumi.all([args.imageRef, args.repository, args.username, args.password]);
+    const resolved = new Promise<[string, string, string | undefined, string | undefined]>((done) => void inputs.apply(done));
+    return new pulumi.ResourceHook(`${owner}:stand-in`, async () => {
+        const [imageRef, repository, username, password] = await resolved;
+        if (!isLoopbackRegistry(repository)) {
+            const credentials = username === undefined ? undefined : { username, password: password ?? "" };
+            refuse(standInProblems(repository, await imageLabels(imageRef, credentials)));
+        }
+    });
 }
 
 function shortDigest(digest: string): string {

@@ -230,6 +230,8 @@ function buildImages(parent: CmmPlatform, name: string, args: CmmPlatformArgs): 
             repository: release,
             tag: releaseTag({ ...image, registry: args.registry.address }),
             sourceDateEpoch: commonArgs.SOURCE_DATE_EPOCH,
+            username: args.registry.username,
+            password: args.registry.password,
         },
         { parent, dependsOn: [lmcache] },
     );

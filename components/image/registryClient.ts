@@ -1,0 +1,53 @@
+import { registryHost } from "./reference";
+
+export interface RegistryCredentials {
+    username: string;
+    password: string;
+}
+
+const manifestTypes = [
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+].join(", ");
+
+/** Labels of an image in a registry, read from its configuration: what was truly pushed, not what was asked for. */
+export async function imageLabels(reference: string, credentials?: RegistryCredentials): Promise<Record<string, string>> {
+    const host = registryHost(reference);
+    const [repository = "", digest = ""] = reference.slice(host.length + 1).split("@");
+    const get = async <T>(kind: "manifests" | "blobs", name: string) =>
+        (await authorised(`https://${host}/v2/${repository}/${kind}/${name}`, credentials)) as T;
+    type Manifest = { config?: { digest: string }; manifests?: { digest: string }[] };
+    let manifest = await get<Manifest>("manifests", digest);
+    if (manifest.manifests?.[0] !== undefined) {
+        manifest = await get<Manifest>("manifests", manifest.manifests[0].digest);
+    }
+    if (manifest.config === undefined) {
+        throw new Error(`${reference} is no image: its manifest names no configuration`);
+    }
+    const { config } = await get<{ config?: { Labels?: Record<string, string> } }>("blobs", manifest.config.digest);
+    return config?.Labels ?? {};
+}
+
+/** GET as JSON, with the registry's own choice of Basic or token authentication. */
+async function authorised(url: string, credentials?: RegistryCredentials): Promise<unknown> {
+    const basic = credentials && `Basic ${Buffer.from(`${credentials.username}:${credentials.password}`).toString("base64")}`;
+    let response = await request(url, basic);
+    const challenge = response.headers.get("www-authenticate") ?? "";
+    if (response.status === 401 && /^bearer /i.test(challenge)) {
+        const field = (name: string) => new RegExp(`${name}="([^"]*)"`).exec(challenge)?.[1] ?? "";
+        const query = new URLSearchParams({ service: field("service"), scope: field("scope") });
+        const answer = (await (await request(`${field("realm")}?${query}`, basic)).json()) as { token?: string; access_token?: string };
+        response = await request(url, `Bearer ${answer.token ?? answer.access_token ?? ""}`);
+    }
+    if (!response.ok) {
+        throw new Error(`${url} answered ${response.status} ${response.statusText}`);
+    }
+    return response.json();
+}
+
+function request(url: string, authorization?: string): Promise<Response> {
+    const headers = { Accept: manifestTypes, ...(authorization !== undefined && { Authorization: authorization }) };
+    return fetch(url, { headers, signal: AbortSignal.timeout(20_000) });
+}
