@@ -1,6 +1,6 @@
 import * as pulumi from "@pulumi/pulumi";
 
-/** One thing that a user got wrong, as it is shown: `path: value: what is wrong; accepted; fix`. */
+/** One thing that a user got wrong, as it is shown: `path: value: what is wrong; accepted: ...; fix`. */
 export interface Problem {
     /** Where it stands, e.g. `gh200-vllm:node.egmReservedMiB`. */
     path: string;
@@ -16,7 +16,8 @@ export interface Problem {
 
 export function problemLine(problem: Problem): string {
     const head = problem.value === undefined ? problem.path : `${problem.path}: ${show(problem.value)}`;
-    return `${head}: ${[problem.wrong, problem.accepted, problem.fix].filter(Boolean).join("; ")}`;
+    const accepted = problem.accepted === undefined ? undefined : `accepted: ${problem.accepted}`;
+    return `${head}: ${[problem.wrong, accepted, problem.fix].filter(Boolean).join("; ")}`;
 }
 
 /**

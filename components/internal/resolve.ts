@@ -35,7 +35,10 @@ export function resolve<S extends z.ZodObject>(
     return outputs as { [K in keyof z.output<S>]: pulumi.Output<z.output<S>[K]> };
 }
 
-/** One line per zod issue; `value` is where the issue's path starts. */
+/**
+ * One problem per zod issue; `value` is where the issue's path starts. Our schemas write their messages
+ * as `what is wrong; accepted: what would be`.
+ */
 export function zodProblems(path: string, error: z.ZodError | undefined, value: unknown): Problem[] {
     return (error?.issues ?? []).flatMap((issue): Problem[] => {
         if (issue.code === "unrecognized_keys") {
@@ -46,12 +49,13 @@ export function zodProblems(path: string, error: z.ZodError | undefined, value: 
             }));
         }
         const found = at(value, issue.path);
+        const [wrong = "", accepted] = plain(issue.message).split(/;? ?accepted: /);
         return [
             {
                 path: [path, ...issue.path].join("."),
                 value: found,
-                wrong: found === undefined ? "is missing" : plain(issue.message),
-                ...(found === undefined && { accepted: plain(issue.message) }),
+                wrong: found === undefined ? "is missing" : wrong || "is not accepted",
+                ...((accepted ?? found === undefined) && { accepted: accepted ?? wrong }),
             },
         ];
     });

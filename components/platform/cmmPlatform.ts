@@ -257,10 +257,9 @@ function warnOrRefuse(platform: CmmPlatform, args: CmmPlatformArgs): void {
     const open = openPoints(args);
     if (!pulumi.runtime.isDryRun()) {
         refuse(open);
-        return;
-    }
-    for (const line of open.map(problemLine)) {
-        void pulumi.log.warn(line, platform);
+    } else if (open.length > 0) {
+        const lines = ["an update of this stack is refused until these are settled:", ...open.map(problemLine)];
+        void pulumi.log.warn(lines.join("\n"), platform);
     }
 }
 

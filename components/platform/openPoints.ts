@@ -63,7 +63,7 @@ function servingPoints(args: CmmPlatformArgs): Problem[] {
 
 function buildPoints(args: CmmPlatformArgs): Problem[] {
     const problems: Problem[] = [];
-    if (args.builder.endpoint === undefined) {
+    if (!args.builder.endpoint) {
         problems.push({
             path: "gh200-vllm:builder.endpoint",
             wrong: "is unset, so there is no builder",
