@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/common/resource/plugin"
+	"github.com/pulumi/pulumi/sdk/v3/go/common/util/rpcutil"
+	"github.com/pulumi/pulumi/sdk/v3/nodejs/npm"
+	pulumirpc "github.com/pulumi/pulumi/sdk/v3/proto/go"
+)
+
+type packageJSON struct {
+	Name    string                  `json:"name"`
+	Version string                  `json:"version"`
+	Pulumi  plugin.PulumiPluginJSON `json:"pulumi"`
+}
+
+// GetRequiredPackages looks for provider SDKs in the program's node_modules and in those above it, where Node would
+// find them too.
+func (h *host) GetRequiredPackages(
+	_ context.Context, req *pulumirpc.GetRequiredPackagesRequest,
+) (*pulumirpc.GetRequiredPackagesResponse, error) {
+	found := &packages{seen: map[string]bool{}}
+	for dir := req.Info.ProgramDirectory; ; dir = filepath.Dir(dir) {
+		found.walk(filepath.Join(dir, "node_modules"))
+		if dir == filepath.Dir(dir) {
+			return &pulumirpc.GetRequiredPackagesResponse{Packages: found.list}, nil
+		}
+	}
+}
+
+type packages struct {
+	seen map[string]bool
+	list []*pulumirpc.PackageDependency
+}
+
+// walk visits each package of a node_modules folder. What cannot be read is no provider SDK.
+func (p *packages) walk(modules string) {
+	entries, _ := os.ReadDir(modules)
+	for _, entry := range entries {
+		path := filepath.Join(modules, entry.Name())
+		switch {
+		case strings.HasPrefix(entry.Name(), "."):
+		case strings.HasPrefix(entry.Name(), "@"):
+			p.walk(path)
+		default:
+			p.visit(path)
+		}
+	}
+}
+
+func (p *packages) visit(path string) {
+	resolved, err := filepath.EvalSymlinks(path)
+	if err != nil || p.seen[resolved] {
+		return
+	}
+	p.seen[resolved] = true
+	// A policy pack's dependencies are its own, not the program's.
+	if _, err := os.Stat(filepath.Join(resolved, "PulumiPolicy.yaml")); err == nil {
+		return
+	}
+	if dependency := readDependency(filepath.Join(resolved, "package.json")); dependency != nil {
+		p.list = append(p.list, dependency)
+	}
+	p.walk(filepath.Join(resolved, "node_modules"))
+}
+
+func readDependency(path string) *pulumirpc.PackageDependency {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil
+	}
+	var info packageJSON
+	if json.Unmarshal(text, &info) != nil || !info.Pulumi.Resource {
+		return nil
+	}
+	name, version := info.Pulumi.Name, info.Pulumi.Version
+	if name == "" {
+		name = strings.TrimPrefix(strings.TrimPrefix(info.Name, "@pulumi/"), "@")
+	}
+	if version == "" {
+		version = info.Version
+	}
+	return &pulumirpc.PackageDependency{
+		Name: name, Kind: "resource", Version: "v" + strings.TrimPrefix(version, "v"), Server: info.Pulumi.Server,
+		Parameterization: parameterization(info.Pulumi.Parameterization),
+		Extension:        parameterization(info.Pulumi.ExtensionParameterization),
+	}
+}
+
+func parameterization(p *plugin.PulumiParameterizationJSON) *pulumirpc.PackageParameterization {
+	if p == nil {
+		return nil
+	}
+	return &pulumirpc.PackageParameterization{Name: p.Name, Version: p.Version, Value: p.Value}
+}
+
+func (h *host) InstallDependencies(
+	req *pulumirpc.InstallDependenciesRequest, server pulumirpc.LanguageRuntime_InstallDependenciesServer,
+) error {
+	closer, stdout, stderr, err := rpcutil.MakeInstallDependenciesStreams(server, req.IsTerminal)
+	if err != nil {
+		return err
+	}
+	defer closer.Close()
+	opts, err := parseOptions(req.Info)
+	if err != nil {
+		return err
+	}
+	root := req.Info.ProgramDirectory
+	if workspace, err := npm.FindWorkspaceRoot(root); err == nil {
+		root = workspace
+	}
+	production := opts.production || req.IsPlugin
+	if _, err := npm.Install(server.Context(), opts.packagemanager, root, production, stdout, stderr); err != nil {
+		return err
+	}
+	return closer.Close()
+}
+
+func (h *host) GetProgramDependencies(
+	ctx context.Context, req *pulumirpc.GetProgramDependenciesRequest,
+) (*pulumirpc.GetProgramDependenciesResponse, error) {
+	opts, err := parseOptions(req.Info)
+	if err != nil {
+		return nil, err
+	}
+	manager, err := npm.ResolvePackageManager(opts.packagemanager, req.Info.ProgramDirectory)
+	if err != nil {
+		return nil, err
+	}
+	listed, err := manager.ListPackages(ctx, req.Info.ProgramDirectory, req.TransitiveDependencies)
+	if err != nil {
+		return nil, err
+	}
+	response := &pulumirpc.GetProgramDependenciesResponse{}
+	for _, dependency := range listed {
+		response.Dependencies = append(response.Dependencies,
+			&pulumirpc.DependencyInfo{Name: dependency.Name, Version: dependency.Version})
+	}
+	return response, nil
+}
+
+func (h *host) About(ctx context.Context, _ *pulumirpc.AboutRequest) (*pulumirpc.AboutResponse, error) {
+	node, err := exec.LookPath("node")
+	if err != nil {
+		return nil, err
+	}
+	out, err := exec.CommandContext(ctx, node, "--version").Output()
+	if err != nil {
+		return nil, err
+	}
+	return &pulumirpc.AboutResponse{Executable: node, Version: strings.TrimSpace(string(out))}, nil
+}
+
+func (h *host) RuntimeOptionsPrompts(
+	context.Context, *pulumirpc.RuntimeOptionsRequest,
+) (*pulumirpc.RuntimeOptionsResponse, error) {
+	return &pulumirpc.RuntimeOptionsResponse{}, nil
+}
+
+func (h *host) Template(context.Context, *pulumirpc.TemplateRequest) (*pulumirpc.TemplateResponse, error) {
+	return &pulumirpc.TemplateResponse{}, nil
+}

@@ -1,0 +1,23 @@
+// Runs `npm ci` where node_modules is missing or belongs to another package-lock.json. Plain JavaScript without
+// dependencies, because it runs before there are any.
+import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+// By content: a git checkout gives the lock file a new time and the same text.
+const wanted = createHash("sha256").update(readFileSync(join(root, "package-lock.json"))).digest("hex");
+const mark = join(root, "node_modules", ".installed-lock");
+const installed = existsSync(mark) ? readFileSync(mark, "utf8") : "";
+
+if (installed !== wanted) {
+  console.error("installing npm packages");
+  const { status } = spawnSync("npm", ["ci", "--no-audit", "--no-fund"], { cwd: root, stdio: ["ignore", "ignore", "inherit"] });
+  if (status !== 0) {
+    console.error("npm ci: failed; mend what it says above and run the same command again");
+    process.exit(status ?? 1);
+  }
+  writeFileSync(mark, wanted);
+}

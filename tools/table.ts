@@ -1,0 +1,35 @@
+/** One line of the doctor's answer. Without a version the thing is missing, and `where` is the fix. */
+export interface Row {
+  readonly name: string;
+  readonly version?: string;
+  readonly origin?: string;
+  readonly where: string;
+}
+
+const GAP = "  ";
+
+/** Aligned where the terminal is wide enough for the longest line; else `where` goes on a line of its own. */
+export function renderTable(rows: readonly Row[], columns: number): string[] {
+  const cells = rows.map((row) => [row.name, row.version ?? "missing", row.origin ?? "", row.where] as const);
+  const width = (index: 0 | 1 | 2): number => Math.max(...cells.map((row) => row[index].length));
+  const head = (row: (typeof cells)[number]): string => [0, 1, 2].map((index) => row[index as 0 | 1 | 2].padEnd(width(index as 0 | 1 | 2))).join(GAP);
+  const oneLine = cells.map((row) => `${head(row)}${GAP}${row[3]}`.trimEnd());
+  if (oneLine.every((line) => line.length <= columns)) {
+    return oneLine;
+  }
+  return cells.flatMap((row) => [head(row).trimEnd(), ...wrap(row[3], columns - 4).map((line) => `    ${line}`)]);
+}
+
+/** Breaks at spaces. A path has none and stays whole, so that it can be copied. */
+function wrap(text: string, columns: number): string[] {
+  const lines: string[] = [];
+  for (const word of text.split(" ")) {
+    const last = lines.at(-1);
+    if (last !== undefined && last.length + 1 + word.length <= columns) {
+      lines[lines.length - 1] = `${last} ${word}`;
+    } else {
+      lines.push(word);
+    }
+  }
+  return lines;
+}
