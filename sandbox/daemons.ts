@@ -7,7 +7,7 @@ import { type RealNode, prepareNode } from "./node";
 import type { Daemon } from "./processes";
 import { type Registry, prepareRegistry } from "./registry";
 
-export type Binary = "registry" | "buildkitd" | "etcd" | "kubernetes" | "containerd" | "ctr" | "kwok";
+export type Binary = "registry" | "buildkitd" | "etcd" | "kubernetes" | "containerd" | "containerd-shim-runc-v2" | "ctr" | "kwok";
 
 /** Everything that runs in a sandbox, described but not started. */
 export interface Sandbox {
@@ -23,7 +23,7 @@ export async function prepare(layout: Layout, binary: (name: Binary) => string):
   const registry = await prepareRegistry(layout, binary("registry"));
   const builder = await prepareBuilder(layout, binary("buildkitd"), registry);
   const controlPlane = await prepareControlPlane(layout, { etcd: binary("etcd"), kubernetes: binary("kubernetes") });
-  const node = await prepareNode(layout, { containerd: binary("containerd"), kubernetes: binary("kubernetes") }, registry, controlPlane.port);
+  const node = await prepareNode(layout, { containerd: binary("containerd"), shim: binary("containerd-shim-runc-v2"), kubernetes: binary("kubernetes") }, registry, controlPlane.port);
   const kwok = await prepareKwok(layout, binary("kwok"), controlPlane.port);
   return { registry, builder, controlPlane, node, kwok };
 }

@@ -37,18 +37,18 @@ export interface RealNode {
   readonly kubelet: Daemon;
 }
 
-export async function prepareNode(layout: Layout, binaries: { containerd: string; kubernetes: string }, registry: Registry, apiServerPort: number): Promise<RealNode> {
+export async function prepareNode(layout: Layout, binaries: { containerd: string; shim: string; kubernetes: string }, registry: Registry, apiServerPort: number): Promise<RealNode> {
   const network = await planNetwork(layout);
   const cni = path.join(layout.node, "cni");
   writeCniConfig(cni, network);
   return {
     network,
-    containerd: containerd(layout, binaries.containerd, registry, cni),
+    containerd: containerd(layout, binaries, registry, cni),
     kubelet: await kubelet(layout, binaries.kubernetes, network, apiServerPort),
   };
 }
 
-function containerd(layout: Layout, binary: string, registry: Registry, cni: string): Daemon {
+function containerd(layout: Layout, binaries: { containerd: string; shim: string }, registry: Registry, cni: string): Daemon {
   const quote = JSON.stringify;
   const hosts = path.join(layout.node, "hosts");
   const hostFile = path.join(hosts, registry.address, "hosts.toml");
@@ -89,9 +89,9 @@ disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.internal.v1.opt",
 `);
   return {
     name: "containerd",
-    command: [binary, "--config", config],
-    // The shim lies beside it and is looked up on the path.
-    env: { PATH: `${path.dirname(binary)}:${process.env.PATH}:/usr/sbin:/sbin` },
+    command: [binaries.containerd, "--config", config],
+    // It looks the shim up there.
+    env: { PATH: `${path.dirname(binaries.shim)}:${process.env.PATH}:/usr/sbin:/sbin` },
     files: [config],
     probe: () => grpcHealth({ socketPath: `${findNamespace(layout)?.root ?? ""}${CONTAINERD}` }),
     timeoutSeconds: 30,

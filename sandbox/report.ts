@@ -1,7 +1,6 @@
 /** What the person at the terminal sees. One line per step, no cursor tricks, no colour when the output is a file. */
 
-/** A failure that a person can act on: printed as it is, without a stack. */
-export class Problem extends Error {}
+export { Problem } from "../tools/report";
 
 const colour = process.stdout.isTTY === true && process.env.NO_COLOR === undefined;
 
@@ -21,5 +20,5 @@ export function seconds(since: number): string {
 
 /** «name    text»; the name column is narrow, so that 60 columns are enough. */
 export function row(name: string, text: string): void {
-  say(`  ${name.padEnd(19)} ${text}`);
+  say(`  ${name.padEnd(23)} ${text}`);
 }

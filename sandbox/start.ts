@@ -7,10 +7,13 @@ import { ensureNamespace, findNamespace } from "./namespace";
 import { ensureAddress } from "./network";
 import { NODE, applyClusterObjects, ensurePauseImage, waitForNode } from "./node";
 import { type Daemon, type Outcome, ensureDaemon, findDaemon } from "./processes";
+import type { Registry } from "./registry";
 import { row, seconds } from "./report";
 
 export interface StartOptions {
   readonly binary: (name: Binary) => string;
+  /** Puts the base image into the registry, while the control plane starts. */
+  readonly pushBase: (registry: Registry) => Promise<void>;
   /** Undefined leaves the simulated nodes as they are. */
   readonly simulatedNodes?: number;
 }
@@ -38,6 +41,7 @@ export async function start(layout: Layout, options: StartOptions): Promise<Sand
   const images = async (): Promise<void> => {
     await ensure(registry.daemon, registry.address);
     await ensure(builder.daemon, emulation === "native" ? "linux/arm64" : "linux/arm64 emulated by qemu");
+    await options.pushBase(registry);
   };
   const cluster = async (): Promise<void> => {
     await ensure(controlPlane.etcd);
