@@ -20,15 +20,17 @@ type packageJSON struct {
 	Pulumi  plugin.PulumiPluginJSON `json:"pulumi"`
 }
 
-// GetRequiredPackages looks for provider SDKs in the program's node_modules and in those above it, where Node would
-// find them too.
+// GetRequiredPackages looks for provider SDKs where the program gets its Pulumi SDK from: in its own node_modules, or,
+// in an npm workspace, in those of a folder above.
 func (h *host) GetRequiredPackages(
 	_ context.Context, req *pulumirpc.GetRequiredPackagesRequest,
 ) (*pulumirpc.GetRequiredPackagesResponse, error) {
 	found := &packages{seen: map[string]bool{}}
 	for dir := req.Info.ProgramDirectory; ; dir = filepath.Dir(dir) {
-		found.walk(filepath.Join(dir, "node_modules"))
-		if dir == filepath.Dir(dir) {
+		modules := filepath.Join(dir, "node_modules")
+		found.walk(modules)
+		_, err := os.Stat(filepath.Join(modules, "@pulumi", "pulumi"))
+		if err == nil || dir == filepath.Dir(dir) {
 			return &pulumirpc.GetRequiredPackagesResponse{Packages: found.list}, nil
 		}
 	}
