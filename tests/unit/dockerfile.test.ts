@@ -1,0 +1,167 @@
+import { describe, expect, test } from "vitest";
+import { sliceDockerfile } from "../../components/internal/dockerfile";
+
+/** Text of a Dockerfile without the margin that it has in this file. */
+function dockerfile(text: string): string {
+    const lines = text.replace(/^\n/, "").replace(/\s*$/, "\n").split("\n");
+    const margin = Math.min(...lines.filter((line) => line.trim() !== "").map((line) => /^ */.exec(line)![0].length));
+    return lines.map((line) => line.slice(margin)).join("\n");
+}
+
+describe("a slice has the stages that the target reaches", () => {
+    const text = dockerfile(`
+        # Explains the file.
+
+        ARG BASE_IMAGE=example.com/base:1
+        ARG CUDA_ARCH_LIST=9.0a
+
+        # What everything is built in.
+        FROM \${BASE_IMAGE} AS base
+        RUN true
+
+        # A source.
+        FROM scratch AS src-a
+        ADD https://example.com/a.git#v1 /
+
+        FROM scratch AS src-b
+        ADD git@example.com:b.git /
+
+        # Compiles a.
+        # In two lines.
+        FROM base AS compile-a
+        ARG CUDA_ARCH_LIST
+        COPY build/run-logged /usr/local/bin/
+        RUN --mount=type=bind,from=src-a,target=/src make
+
+        FROM scratch AS build-a
+        COPY --from=compile-a /out /
+
+        FROM base AS build-b
+        COPY b.txt ./c.txt /app/
+        RUN --mount=type=bind,source=scripts,target=/scripts --mount=type=cache,target=/cache /scripts/b
+
+        FROM base AS final
+        COPY --from=build-a --chmod=0644 /wheels /wheels
+        RUN --mount=from=build-b,target=/b --mount=type=bind,target=/all cp -r /b /all
+    `);
+
+    test("in the file's order, each with the comment above it, and without the file's own", () => {
+        expect(sliceDockerfile(text, "build-a")).toEqual({
+            text: dockerfile(`
+                ARG BASE_IMAGE=example.com/base:1
+                ARG CUDA_ARCH_LIST=9.0a
+                # What everything is built in.
+                FROM \${BASE_IMAGE} AS base
+                RUN true
+
+                # A source.
+                FROM scratch AS src-a
+                ADD https://example.com/a.git#v1 /
+
+                # Compiles a.
+                # In two lines.
+                FROM base AS compile-a
+                ARG CUDA_ARCH_LIST
+                COPY build/run-logged /usr/local/bin/
+                RUN --mount=type=bind,from=src-a,target=/src make
+
+                FROM scratch AS build-a
+                COPY --from=compile-a /out /
+            `),
+            contextPaths: ["build/run-logged"],
+            providedNames: [],
+        });
+    });
+
+    test("and the files of the main context that those read, from COPY and from mounts", () => {
+        expect(sliceDockerfile(text, "build-b").contextPaths).toEqual(["b.txt", "c.txt", "scripts"]);
+    });
+
+    test("with the whole context where a mount names no source, and with stages that are only mounted", () => {
+        const slice = sliceDockerfile(text, "final");
+        expect(slice.contextPaths).toEqual([".", "b.txt", "build/run-logged", "c.txt", "scripts"]);
+        expect(slice.text).toContain("AS build-b");
+        expect(slice.text).not.toContain("AS src-b");
+    });
+
+    test("with no file of the context where an address or a cache is all that is read", () => {
+        expect(sliceDockerfile(text, "src-a").contextPaths).toEqual([]);
+        expect(sliceDockerfile(text, "src-b").contextPaths).toEqual([]);
+    });
+
+    test("without a stage that a named context provides, nor what only that stage needs", () => {
+        expect(sliceDockerfile(text, "final", ["build-b", "build-a", "never-used"])).toEqual({
+            text: dockerfile(`
+                ARG BASE_IMAGE=example.com/base:1
+                ARG CUDA_ARCH_LIST=9.0a
+                # What everything is built in.
+                FROM \${BASE_IMAGE} AS base
+                RUN true
+
+                FROM base AS final
+                COPY --from=build-a --chmod=0644 /wheels /wheels
+                RUN --mount=from=build-b,target=/b --mount=type=bind,target=/all cp -r /b /all
+            `),
+            contextPaths: ["."],
+            providedNames: ["build-a", "build-b"],
+        });
+    });
+
+    test("and stays the same when another stage's recipe or comment is edited", () => {
+        const edited = text.replace("COPY b.txt ./c.txt /app/", "COPY b.txt /app/").replace("# Explains the file.", "# Explains it.");
+        expect(edited).not.toBe(text);
+        expect(sliceDockerfile(edited, "build-a")).toEqual(sliceDockerfile(text, "build-a"));
+        expect(sliceDockerfile(edited, "build-b")).not.toEqual(sliceDockerfile(text, "build-b"));
+    });
+
+    test("and refuses a target that does not exist with the ones that do", () => {
+        expect(() => sliceDockerfile(text, "build-c")).toThrow(
+            new Error("Dockerfile has no stage build-c; it has base, src-a, src-b, compile-a, build-a, build-b, final"),
+        );
+    });
+});
+
+test("names that no stage has are provided contexts, in order of use and once each", () => {
+    const text = dockerfile(`
+        FROM scratch AS build
+        COPY --from=wheelhouse / /wheelhouse
+        COPY --from=locks / /locks
+        COPY --from=wheelhouse /pip.conf /
+        COPY --from=example.com/tools:1 /tool /
+    `);
+    expect(sliceDockerfile(text, "build", ["locks", "wheelhouse"]).providedNames).toEqual(["wheelhouse", "locks"]);
+});
+
+test("a heredoc's lines are neither instructions nor comments of the next stage", () => {
+    const text = dockerfile(`
+        FROM scratch AS a
+        RUN <<EOF
+        FROM nowhere AS trap
+        COPY trap /
+        # not a comment of b
+        EOF
+        # b's
+        FROM scratch AS b
+        COPY b /
+    `);
+    expect(sliceDockerfile(text, "b")).toEqual({
+        text: "# b's\nFROM scratch AS b\nCOPY b /\n",
+        contextPaths: ["b"],
+        providedNames: [],
+    });
+    expect(sliceDockerfile(text, "a")).toEqual({
+        text: "FROM scratch AS a\nRUN <<EOF\nFROM nowhere AS trap\nCOPY trap /\n# not a comment of b\nEOF\n",
+        contextPaths: [],
+        providedNames: [],
+    });
+});
+
+test("keywords are read in either case, and a continued line as one", () => {
+    const text = "from scratch as a\nrun true\nfrom a as b\ncopy \\\n    one \\\n    two \\\n    /\n";
+    expect(sliceDockerfile(text, "b")).toEqual({ text, contextPaths: ["one", "two"], providedNames: [] });
+});
+
+test("a stage without a name is reached by its index", () => {
+    const text = "FROM scratch\nCOPY a /\nFROM scratch AS b\nCOPY --from=0 /a /\n";
+    expect(sliceDockerfile(text, "b")).toEqual({ text, contextPaths: ["a"], providedNames: [] });
+});
