@@ -1,0 +1,69 @@
+import * as fs from "node:fs";
+import * as path from "node:path";
+import { z } from "zod";
+import { absentSections, secrets, sections } from "../components/config/schema";
+
+const PAGE = path.join(__dirname, "configuration.md");
+
+interface Leaf {
+    type?: string;
+    description?: string;
+    unit?: string;
+    source?: string;
+    default?: unknown;
+    enum?: unknown[];
+    const?: unknown;
+    pattern?: string;
+    properties?: Record<string, Leaf>;
+    required?: string[];
+    additionalProperties?: Leaf | false;
+    items?: Leaf;
+}
+
+/** docs/configuration.md, from the schemas that check the configuration. */
+export function configurationPage(): string {
+    const lines = [
+        "# Configuration",
+        "",
+        "Made from the schemas in `components/` by `npm run docs`; a test keeps it current.",
+        "Every key below stands in `Pulumi.STACK.yaml` under `config:`. All that is wrong, missing or unknown is reported at once.",
+    ];
+    for (const [name, schema] of Object.entries(sections)) {
+        const json = z.toJSONSchema(schema, { io: "input" }) as Leaf;
+        const optional = name in absentSections ? " (may be left out)" : "";
+        lines.push("", `## \`gh200-vllm:${name}\`${optional}`, "", "| key | type | default | unit | meaning |", "| --- | --- | --- | --- | --- |");
+        lines.push(...rows(json, ""));
+    }
+    lines.push("", "## Secrets", "", "Keys of their own, set with `pulumi config set --secret gh200-vllm:KEY`.", "", "| key | meaning |", "| --- | --- |");
+    lines.push(...Object.entries(secrets).map(([key, meaning]) => `| \`${key}\` | ${meaning} |`), "");
+    return lines.join("\n");
+}
+
+function rows(node: Leaf, prefix: string): string[] {
+    if (node.properties === undefined) {
+        return typeof node.additionalProperties === "object" ? rows(node.additionalProperties, `${prefix}NAME.`) : [];
+    }
+    return Object.entries(node.properties).flatMap(([key, leaf]) => {
+        if (leaf.properties !== undefined) {
+            return rows(leaf, `${prefix}${key}.`);
+        }
+        const absent = node.required?.includes(key) ? "required" : "none";
+        const fallback = leaf.default === undefined ? absent : `\`${JSON.stringify(leaf.default)}\``;
+        const meaning = [leaf.description ?? "", leaf.source && `Source: ${leaf.source}.`].filter(Boolean).join(" ");
+        return [`| \`${prefix}${key}\` | ${typeOf(leaf)} | ${fallback} | ${leaf.unit ?? ""} | ${meaning} |`];
+    });
+}
+
+function typeOf(leaf: Leaf): string {
+    if (leaf.enum !== undefined) {
+        return leaf.enum.map((value) => `\`${String(value)}\``).join(" or ");
+    }
+    if (leaf.type === "array") {
+        return `list of ${leaf.items?.type ?? "anything"}`;
+    }
+    return leaf.type === "string" && leaf.pattern !== undefined ? `string, \`${leaf.pattern.replaceAll("|", "\\|")}\`` : (leaf.type ?? "anything");
+}
+
+if (require.main === module) {
+    fs.writeFileSync(PAGE, configurationPage());
+}

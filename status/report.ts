@@ -1,0 +1,76 @@
+/** What `npm run status` shows of a stack, from its exported state and history. Pure; main.ts fetches both. */
+
+export interface Resource {
+    urn: string;
+    type: string;
+    inputs?: Record<string, unknown>;
+    outputs?: Record<string, unknown>;
+    modified?: string;
+}
+
+export interface HistoryEntry {
+    kind: string;
+    result: string;
+    startTime: string;
+    message?: string;
+}
+
+export interface StackState {
+    stack: string;
+    resources: Resource[];
+    history: HistoryEntry[];
+    approver: string | undefined;
+}
+
+export type StatusRow = readonly [label: string, value: string];
+
+/** One row a fact, in the order that a person asks for them. */
+export function statusRows(state: StackState): StatusRow[] {
+    const outputs = state.resources.find(({ type }) => type === "pulumi:pulumi:Stack")?.outputs ?? {};
+    const text = (key: string) => (typeof outputs[key] === "string" && outputs[key] !== "" ? (outputs[key] as string) : undefined);
+    const rows: StatusRow[] = [
+        ["stack", state.stack],
+        ["deployed", text("deployRef") ?? "nothing"],
+        ["release", text("releaseRef") ?? "none"],
+    ];
+    for (const [stage, digest] of Object.entries((outputs.stageDigests ?? {}) as Record<string, string>)) {
+        rows.push([stage, [digest.slice(0, 19), ...revisions(state.resources, stage)].join("  ")]);
+    }
+    for (const line of (text("memoryPlan") ?? "none").split("\n")) {
+        rows.push(["memory", line]);
+    }
+    rows.push(["approver", state.approver ?? "none required"]);
+    rows.push(["last update", describe(state.history[0])]);
+    const failure = state.history.find(({ result }) => result === "failed");
+    rows.push(["last failure", describe(failure)]);
+    return rows;
+}
+
+/** Which source each stage was built from: what its image was told, `src-vllm=<commit>`. */
+function revisions(resources: Resource[], stage: string): string[] {
+    const image = resources.find(({ urn, type }) => type === "docker-build:index:Image" && urn.endsWith(`-${stage}`));
+    const named = Object.keys(((image?.inputs?.context ?? {}) as { named?: Record<string, unknown> }).named ?? {});
+    const buildArgs = (image?.inputs?.buildArgs ?? {}) as Record<string, string>;
+    return named
+        .filter((name) => name.startsWith("src-"))
+        .map((name) => `${name}=${(buildArgs[`${name.replaceAll("-", "_").toUpperCase()}_REVISION`] ?? "unrecorded").slice(0, 12)}`);
+}
+
+function describe(entry: HistoryEntry | undefined): string {
+    return entry === undefined ? "none" : `${entry.kind} ${entry.result} at ${entry.startTime}${entry.message ? `: ${entry.message}` : ""}`;
+}
+
+/** A line to paste: the API server forwards, so that it works from wherever kubectl does. */
+export function curlLines(resources: Resource[], kubeconfig: string | undefined): string[] {
+    const service = resources.find(({ type }) => type === "kubernetes:core/v1:Service");
+    const deployment = resources.find(({ type }) => type === "kubernetes:apps/v1:Deployment");
+    const metadata = (service?.inputs?.metadata ?? {}) as { name?: string; namespace?: string };
+    if (metadata.name === undefined || deployment === undefined) {
+        return [];
+    }
+    const prefix = kubeconfig === undefined ? "" : `KUBECONFIG=${kubeconfig} `;
+    return [
+        `${prefix}kubectl -n ${metadata.namespace} port-forward deployment/${metadata.name} 8000 &`,
+        "curl -s http://localhost:8000/v1/models",
+    ];
+}
