@@ -48,7 +48,8 @@ export function builderHook(owner: string, builder: BuilderArgs): pulumi.Resourc
     });
 }
 
-function resolvedConnection(builder: BuilderArgs): Promise<BuilderConnection> {
+/** The connection in resolved values. In a preview it may never settle; only hooks of an update wait for it. */
+export function resolvedConnection(builder: BuilderArgs): Promise<BuilderConnection> {
     const connection = pulumi.output({
         name: builder.name,
         endpoint: builder.endpoint,

@@ -11,22 +11,40 @@ export function buildxStore(env: NodeJS.ProcessEnv = process.env): string {
     return env.BUILDX_CONFIG ?? path.join(env.DOCKER_CONFIG ?? path.join(os.homedir(), ".docker"), "buildx");
 }
 
+/** The options of buildx's remote driver for this connection; certificate files must lie at absolute paths. */
+export function driverOptions(connection: BuilderConnection, store: string = buildxStore()): Record<string, string> {
+    const folder = path.resolve(store, "certificates", connection.name);
+    return {
+        ...(connection.serverName && { servername: connection.serverName }),
+        ...(connection.caCertificate && {
+            cacert: path.join(folder, "cacert.pem"),
+            cert: path.join(folder, "cert.pem"),
+            key: path.join(folder, "key.pem"),
+        }),
+    };
+}
+
+/** Writes the files that `driverOptions` names, readable by this user alone. */
+export function writeCertificates(connection: BuilderConnection, store: string = buildxStore()): void {
+    const { cacert, cert, key } = driverOptions(connection, store);
+    for (const [file, text] of [
+        [cacert, connection.caCertificate],
+        [cert, connection.clientCertificate],
+        [key, connection.clientKey],
+    ] as const) {
+        if (file !== undefined) {
+            fs.mkdirSync(path.dirname(file), { recursive: true, mode: 0o700 });
+            writeAtomically(file, text, 0o600);
+        }
+    }
+}
+
 /**
  * Makes the builder known to buildx on this machine, which is where the docker-build provider looks
  * it up. Written at every build, since state is shared between machines and this store is not.
  */
 export function writeBuilder(connection: BuilderConnection, store: string = buildxStore()): void {
-    const certificates = path.join(store, "certificates", connection.name);
-    fs.mkdirSync(certificates, { recursive: true, mode: 0o700 });
-    const files: Record<string, string> = connection.caCertificate
-        ? { cacert: connection.caCertificate, cert: connection.clientCertificate, key: connection.clientKey }
-        : {};
-    const driverOptions: Record<string, string> = connection.serverName ? { servername: connection.serverName } : {};
-    for (const [option, text] of Object.entries(files)) {
-        const file = path.resolve(certificates, `${option}.pem`);
-        writeAtomically(file, text, 0o600);
-        driverOptions[option] = file;
-    }
+    writeCertificates(connection, store);
     const instance = {
         Name: connection.name,
         Driver: "remote",
@@ -35,7 +53,7 @@ export function writeBuilder(connection: BuilderConnection, store: string = buil
                 Name: `${connection.name}0`,
                 Endpoint: connection.endpoint,
                 Platforms: null,
-                DriverOpts: driverOptions,
+                DriverOpts: driverOptions(connection, store),
                 Flags: null,
                 Files: null,
             },

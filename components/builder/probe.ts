@@ -1,6 +1,5 @@
 import * as path from "node:path";
-import * as grpc from "@grpc/grpc-js";
-import * as protoLoader from "@grpc/proto-loader";
+import type * as grpc from "@grpc/grpc-js";
 import { Problem } from "../internal/errors";
 
 /** What a builder is asked and must be, in resolved values. */
@@ -35,7 +34,7 @@ interface ListWorkersResponse {
 
 /** Asks the daemon for its version and platforms. Rejects with a sentence, never with a stack of gRPC. */
 export async function probeBuilder(connection: BuilderConnection): Promise<BuilderFacts> {
-    const client = controlClient(connection);
+    const client = await controlClient(connection);
     try {
         const response = await new Promise<ListWorkersResponse>((resolve, reject) => {
             const deadline = new Date(Date.now() + probeTimeoutMs);
@@ -129,7 +128,9 @@ type ControlClient = grpc.Client & {
     ): void;
 };
 
-function controlClient(connection: BuilderConnection): ControlClient {
+/** gRPC is loaded here alone: a preview, or an update without a build, does without it. */
+async function controlClient(connection: BuilderConnection): Promise<ControlClient> {
+    const [grpc, protoLoader] = await Promise.all([import("@grpc/grpc-js"), import("@grpc/proto-loader")]);
     const definition = protoLoader.loadSync(path.join(__dirname, "control.proto"), { keepCase: true, defaults: true });
     const loaded = grpc.loadPackageDefinition(definition) as unknown as {
         moby: { buildkit: { v1: { Control: grpc.ServiceClientConstructor } } };

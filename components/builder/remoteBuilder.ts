@@ -1,7 +1,10 @@
+import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import { z } from "zod";
 import { resolve } from "../internal/resolve";
 import type { SameShape } from "../internal/sameShape";
+import { resolvedConnection } from "./builderHook";
+import { driverOptions, writeCertificates } from "./buildxStore";
 
 export interface RemoteBuilderArgs {
     /**
@@ -36,6 +39,12 @@ export interface RemoteBuilderArgs {
      * of hours into days. For sandboxes.
      */
     allowEmulation?: pulumi.Input<boolean>;
+    /**
+     * Also model the builder as docker.BuildxBuilder of `@pulumi/docker`, so that it has a life cycle in
+     * Pulumi's state. Default: false. Needs a Docker daemon, in previews too, and ties the state to one
+     * machine: for stacks of one workstation.
+     */
+    buildxBuilderResource?: boolean;
 }
 
 export const remoteBuilderSchema = z.strictObject({
@@ -56,6 +65,7 @@ export const remoteBuilderSchema = z.strictObject({
     serverName: z.string().default("").meta({ description: "Host name that the daemon's certificate must carry; the endpoint's host where empty." }),
     minBuildkitVersion: z.string().default("0.31.0").meta({ description: "Oldest BuildKit that may build.", source: "per-step memory limits: moby/buildkit 0.31" }),
     allowEmulation: z.boolean().default(false).meta({ description: "Accept a daemon that only emulates the platform; for sandboxes." }),
+    buildxBuilderResource: z.boolean().default(false).meta({ description: "Model the builder as docker.BuildxBuilder too; needs a Docker daemon and one workstation." }),
 });
 const shapesAgree: SameShape<pulumi.Unwrap<RemoteBuilderArgs>, z.input<typeof remoteBuilderSchema>> = true;
 void shapesAgree;
@@ -63,7 +73,7 @@ void shapesAgree;
 /**
  * The BuildKit daemon on the GH200, by its facts: address, platform, mutual TLS, minimum version.
  *
- * It creates nothing. State is shared between machines and buildx's store is not, so every image
+ * By default it creates nothing. State is shared between machines and buildx's store is not, so every image
  * writes the builder into the store of the machine it is built from, and checks the daemon, in a hook
  * just before its build (builderHook.ts).
  */
@@ -89,11 +99,37 @@ export class RemoteBuilder extends pulumi.ComponentResource {
 
     constructor(name: string, args: RemoteBuilderArgs, opts?: pulumi.ComponentResourceOptions) {
         super("gh200-vllm:index:RemoteBuilder", name, {}, opts);
-        const outputs = {
-            ...resolve("builder", remoteBuilderSchema, args),
-            clientKey: pulumi.secret(args.clientKey ?? ""),
-        };
+        const { buildxBuilderResource: _, ...resolved } = resolve("builder", remoteBuilderSchema, args);
+        const outputs = { ...resolved, clientKey: pulumi.secret(args.clientKey ?? "") };
+        if (args.buildxBuilderResource) {
+            outputs.name = buildxBuilder(this, name, outputs).name;
+        }
         Object.assign(this, outputs);
         this.registerOutputs(outputs);
     }
 }
+
+/** The provider takes certificates as files and writes the builder itself; so only the files are ours to write. */
+function buildxBuilder(parent: pulumi.Resource, name: string, builder: Parameters<typeof resolvedConnection>[0]): docker.BuildxBuilder {
+    const connection = resolvedConnection(builder);
+    const certificates = new pulumi.ResourceHook(`${name}:certificates`, async () => writeCertificates(await connection));
+    const options = pulumi
+        .all([builder.name, builder.serverName, builder.caCertificate])
+        .apply(([builderName, serverName, caCertificate]) =>
+            driverOptions({ ...emptyConnection, name: builderName, serverName, caCertificate }),
+        );
+    return new docker.BuildxBuilder(
+        name,
+        { name: builder.name, endpoint: builder.endpoint, remote: options },
+        { parent, hooks: { beforeCreate: [certificates] } },
+    );
+}
+
+const emptyConnection = {
+    endpoint: "",
+    platform: "",
+    clientCertificate: "",
+    clientKey: "",
+    minBuildkitVersion: "",
+    allowEmulation: false,
+};
