@@ -10,15 +10,25 @@ export function refusal(action: () => unknown): string[] {
     throw new Error("nothing was refused");
 }
 
-/** As `refusal`, for what is refused later. */
-export async function laterRefusal(action: () => Promise<unknown>): Promise<string[]> {
-    let outcome: unknown;
+/**
+ * As `refusal`, for an input that is checked once it is known. Such a refusal ends a program as an
+ * unhandled rejection, which is what Pulumi's host prints; so that is what is waited for.
+ */
+export async function laterRefusal(action: () => unknown): Promise<string[]> {
+    const listeners = process.rawListeners("unhandledRejection") as NodeJS.UnhandledRejectionListener[];
+    process.removeAllListeners("unhandledRejection");
     try {
-        outcome = await action();
-    } catch (error) {
-        return linesOf(error);
+        const rejection = new Promise<unknown>((resolve) => process.on("unhandledRejection", resolve));
+        action();
+        return linesOf(await rejection);
+    } finally {
+        // The other promises of the same Output reject in the same turn of the event loop.
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        process.removeAllListeners("unhandledRejection");
+        for (const listener of listeners) {
+            process.on("unhandledRejection", listener);
+        }
     }
-    throw new Error(`nothing was refused; the result is ${String(outcome)}`);
 }
 
 function linesOf(error: unknown): string[] {

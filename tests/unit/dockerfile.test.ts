@@ -161,6 +161,21 @@ test("keywords are read in either case, and a continued line as one", () => {
     expect(sliceDockerfile(text, "b")).toEqual({ text, contextPaths: ["one", "two"], providedNames: [] });
 });
 
+test("--from is read wherever it stands among a COPY's flags", () => {
+    const text = "FROM scratch AS a\nFROM scratch AS b\nCOPY --link --from=a --chmod=0644 /x /\n";
+    expect(sliceDockerfile(text, "b")).toEqual({ text, contextPaths: [], providedNames: [] });
+});
+
+test("only a bind mount reads files, and only a flag of RUN is a mount", () => {
+    const text = dockerfile(`
+        FROM scratch AS a
+        RUN --mount=type=cache,from=seed,target=/c --mount=type=tmpfs,target=/t --mount=type=secret,id=s --network=none true
+        RUN echo --mount=type=bind,source=trap
+        RUN --mount=target=/x,rw,src=./one/ --mount=type=bind,dst=/y,source=/two true
+    `);
+    expect(sliceDockerfile(text, "a").contextPaths).toEqual(["one", "two"]);
+});
+
 test("a stage without a name is reached by its index", () => {
     const text = "FROM scratch\nCOPY a /\nFROM scratch AS b\nCOPY --from=0 /a /\n";
     expect(sliceDockerfile(text, "b")).toEqual({ text, contextPaths: ["a"], providedNames: [] });

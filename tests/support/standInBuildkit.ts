@@ -1,0 +1,71 @@
+import * as path from "node:path";
+import * as grpc from "@grpc/grpc-js";
+import * as protoLoader from "@grpc/proto-loader";
+import { afterEach } from "vitest";
+import type { BuilderConnection } from "../../components/builder/probe";
+import { repositoryRoot } from "./stackFile";
+
+/** What the stand-in says of itself. */
+export interface StandInDaemon {
+    version: string | null;
+    /** `OS/ARCHITECTURE` or `OS/ARCHITECTURE/VARIANT`, in the daemon's order. */
+    platforms: string[];
+}
+
+/**
+ * A daemon that answers BuildKit's ListWorkers and nothing else, without encryption. It is read from
+ * the same control.proto as the probe's client, so it cannot show that the field numbers are
+ * BuildKit's own: the live tests do.
+ */
+export function standInBuildkits(): (daemon: StandInDaemon) => Promise<string> {
+    const servers: grpc.Server[] = [];
+    afterEach(() => {
+        for (const server of servers.splice(0)) {
+            server.forceShutdown();
+        }
+    });
+    return async ({ version, platforms }) => {
+        const file = path.join(repositoryRoot, "components", "builder", "control.proto");
+        const loaded = grpc.loadPackageDefinition(protoLoader.loadSync(file, { keepCase: true })) as unknown as {
+            moby: { buildkit: { v1: { Control: grpc.ServiceClientConstructor } } };
+        };
+        const server = new grpc.Server();
+        servers.push(server);
+        server.addService(loaded.moby.buildkit.v1.Control.service, {
+            ListWorkers: (_call: unknown, callback: (error: null, answer: object) => void) =>
+                callback(null, {
+                    record: [
+                        {
+                            platforms: platforms.map((platform) => {
+                                const [OS, Architecture, Variant = ""] = platform.split("/");
+                                return { OS, Architecture, Variant };
+                            }),
+                            BuildkitVersion: version === null ? null : { version },
+                        },
+                    ],
+                }),
+        });
+        const port = await new Promise<number>((resolve, reject) =>
+            server.bindAsync("127.0.0.1:0", grpc.ServerCredentials.createInsecure(), (error, bound) =>
+                error ? reject(error) : resolve(bound),
+            ),
+        );
+        return `tcp://127.0.0.1:${port}`;
+    };
+}
+
+/** A connection with production's defaults and no encryption. */
+export function connection(overrides: Partial<BuilderConnection> = {}): BuilderConnection {
+    return {
+        name: "gh200",
+        endpoint: "tcp://10.0.0.1:1234",
+        platform: "linux/arm64",
+        serverName: "",
+        caCertificate: "",
+        clientCertificate: "",
+        clientKey: "",
+        minBuildkitVersion: "0.31.0",
+        allowEmulation: false,
+        ...overrides,
+    };
+}
