@@ -1,12 +1,12 @@
 import { ensureEmulation } from "./binfmt";
 import { ensureCgroup, removeCgroup } from "./cgroup";
 import { type Binary, type Sandbox, allDaemons, prepare, withApi } from "./daemons";
-import { allowKwok, setSimulatedNodes } from "./kwok";
+import { allowKwok, setSimulatedNodes, simulatedNodes } from "./kwok";
 import { type Layout, createFolders, writeFile } from "./layout";
 import { ensureNamespace, findNamespace } from "./namespace";
 import { ensureAddress } from "./network";
 import { NODE, applyClusterObjects, ensurePauseImage, waitForNode } from "./node";
-import { type Daemon, type Outcome, ensureDaemon, findDaemon } from "./processes";
+import { type Daemon, type Outcome, ensureDaemon, findDaemon, stopDaemon } from "./processes";
 import type { Registry } from "./registry";
 import { row, seconds } from "./report";
 
@@ -58,11 +58,16 @@ export async function start(layout: Layout, options: StartOptions): Promise<Sand
   await withApi(sandbox, async (api) => {
     await waitForNode(api, kubelet === "running" ? 0 : began);
     row(`node ${NODE}`, `Ready in ${seconds(began)}: linux/arm64, nvidia.com/gpu 1`);
-    if (options.simulatedNodes !== undefined) {
+    const simulated = options.simulatedNodes ?? (await simulatedNodes(api)).length;
+    if (simulated > 0) {
       await allowKwok(api);
       await ensure(sandbox.kwok);
-      await setSimulatedNodes(api, options.simulatedNodes);
-      row("simulated nodes", String(options.simulatedNodes));
+    }
+    await setSimulatedNodes(api, simulated);
+    if (simulated > 0) {
+      row("simulated nodes", String(simulated));
+    } else {
+      await stopDaemon(layout, sandbox.kwok.name);
     }
   });
   writeState(layout, sandbox);
