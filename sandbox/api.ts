@@ -35,8 +35,8 @@ export class Api {
     return this.request("PATCH", path, change, "application/merge-patch+json");
   }
 
-  delete(path: string, options: object = {}): Promise<unknown> {
-    return this.request("DELETE", path, options);
+  delete(path: string): Promise<unknown> {
+    return this.request("DELETE", path);
   }
 
   async post<T = unknown>(path: string, body: object): Promise<T> {
@@ -57,7 +57,10 @@ export class Api {
 
   private send(method: string, path: string, body?: object, type = "application/json"): Promise<string> {
     return new Promise((resolve, reject) => {
-      const request = https.request({ host: "127.0.0.1", port: this.port, servername: "localhost", agent: this.agent, method, path, timeout: 5000, headers: body === undefined ? {} : { "content-type": type } }, (response) => {
+      const content = body === undefined ? undefined : JSON.stringify(body);
+      // Without a length Node sends the body of a DELETE so that the server takes it for the next request.
+      const headers = content === undefined ? {} : { "content-type": type, "content-length": Buffer.byteLength(content) };
+      const request = https.request({ host: "127.0.0.1", port: this.port, servername: "localhost", agent: this.agent, method, path, timeout: 5000, headers }, (response) => {
         let text = "";
         response.setEncoding("utf8").on("data", (chunk: string) => (text += chunk)).once("end", () => {
           const status = response.statusCode ?? 0;
@@ -66,7 +69,7 @@ export class Api {
       });
       request.on("timeout", () => request.destroy(new Error(`${method} ${path.split("?")[0]}: no answer in 5 s`)));
       request.once("error", reject);
-      request.end(body === undefined ? undefined : JSON.stringify(body));
+      request.end(content);
     });
   }
 }

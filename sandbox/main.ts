@@ -27,9 +27,6 @@ const USAGE = `usage: tsx sandbox/main.ts up [--no-up] [--simulated-nodes N] | s
 
 const TOOLS: ToolName[] = ["registry", "buildkitd", "buildx", "etcd", "kubernetes", "containerd", "containerd-shim-runc-v2", "ctr", "kwok", ...pulumiTools];
 
-// What is the repository's own name in the NGC registry, so that the base reads alike in both stacks.
-const BASE_TAG = "26.03-py3";
-
 interface UpOptions {
   readonly update: boolean;
   readonly simulatedNodes?: number;
@@ -49,7 +46,6 @@ async function up(layout: Layout, options: UpOptions): Promise<void> {
   createFolders(layout);
   ensurePassphrase(layout);
   say(bold(`Sandbox in ${layout.dir}`));
-  let base = { name: "", digest: "" };
   const sandbox = await start(layout, {
     binary,
     ...(options.simulatedNodes !== undefined && { simulatedNodes: options.simulatedNodes }),
@@ -57,12 +53,12 @@ async function up(layout: Layout, options: UpOptions): Promise<void> {
       const since = Date.now();
       const image = await ensureBase(cacheRoot(), (line) => row("base image", line));
       const reference = await pushBase(registry, image);
-      base = { name: `${reference.split("@")[0]}:${BASE_TAG}`, digest: image.digest };
       row("base image", `${image.digest.slice(0, 19)} after ${seconds(since)}`);
+      return reference;
     },
   });
   const pulumi = { path: binary("pulumi"), env: { ...(await pulumiEnvironment(layout.dir)), BUILDX_CONFIG: path.join(layout.dir, "buildx") } };
-  await ensureStackConfig(layout, stackValues(layout, sandbox, base), pulumi);
+  await ensureStackConfig(layout, stackValues(layout, sandbox), pulumi);
   row("stack", `configuration in ${path.relative(CHECKOUT, layout.stackConfig)}`);
   say(`ready after ${seconds(began)}`);
   if (options.update) {

@@ -14,8 +14,12 @@ export interface StackValues {
   readonly secret: Record<string, string>;
 }
 
-export function stackValues(layout: Layout, sandbox: Sandbox, base: { name: string; digest: string }): StackValues {
+// The tag of the NGC image that the base stands in for. A name is for people; what is pulled is the digest.
+const BASE_TAG = "26.03-py3";
+
+export function stackValues(layout: Layout, sandbox: Sandbox & { base: string }): StackValues {
   const { registry, builder } = sandbox;
+  const [baseName, baseDigest] = sandbox.base.split("@") as [string, string];
   const read = (file: string): string => fs.readFileSync(file, "utf8");
   return {
     plain: {
@@ -25,8 +29,8 @@ export function stackValues(layout: Layout, sandbox: Sandbox, base: { name: stri
       "builder.clientCertificate": read(builder.client.cert),
       "registry.address": `${registry.address}/vllm`,
       "registry.username": registry.username,
-      "image.base.name": base.name,
-      "image.base.digest": base.digest,
+      "image.base.name": `${baseName}:${BASE_TAG}`,
+      "image.base.digest": baseDigest,
     },
     secret: {
       builderClientKey: read(builder.client.key),

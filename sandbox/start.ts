@@ -12,14 +12,14 @@ import { row, seconds } from "./report";
 
 export interface StartOptions {
   readonly binary: (name: Binary) => string;
-  /** Puts the base image into the registry, while the control plane starts. */
-  readonly pushBase: (registry: Registry) => Promise<void>;
+  /** Puts the base image into the registry, while the control plane starts; gives its reference by digest. */
+  readonly pushBase: (registry: Registry) => Promise<string>;
   /** Undefined leaves the simulated nodes as they are. */
   readonly simulatedNodes?: number;
 }
 
 /** Brings every daemon to the state «runs and answers». What runs already is left alone, so that this is also the repair. */
-export async function start(layout: Layout, options: StartOptions): Promise<Sandbox> {
+export async function start(layout: Layout, options: StartOptions): Promise<Sandbox & { base: string }> {
   createFolders(layout);
   if (findNamespace(layout) === undefined) {
     // What an earlier namespace left when it was killed: the kubelet would wait three seconds for each dead container.
@@ -38,10 +38,11 @@ export async function start(layout: Layout, options: StartOptions): Promise<Sand
     return outcome;
   };
   const { registry, builder, controlPlane, node } = sandbox;
+  let base = "";
   const images = async (): Promise<void> => {
     await ensure(registry.daemon, registry.address);
     await ensure(builder.daemon, emulation === "native" ? "linux/arm64" : "linux/arm64 emulated by qemu");
-    await options.pushBase(registry);
+    base = await options.pushBase(registry);
   };
   const cluster = async (): Promise<void> => {
     await ensure(controlPlane.etcd);
@@ -70,8 +71,8 @@ export async function start(layout: Layout, options: StartOptions): Promise<Sand
       await stopDaemon(layout, sandbox.kwok.name);
     }
   });
-  writeState(layout, sandbox);
-  return sandbox;
+  writeState(layout, sandbox, base);
+  return { ...sandbox, base };
 }
 
 /** Like Promise.all, but the others have come to rest too before the first failure is passed on. */
@@ -84,7 +85,7 @@ async function all(work: Promise<void>[]): Promise<void> {
 }
 
 /** For other programs: where everything is. The truth about what runs is the process list. */
-function writeState(layout: Layout, sandbox: Sandbox): void {
+function writeState(layout: Layout, sandbox: Sandbox, base: string): void {
   const namespace = findNamespace(layout);
   const { registry, builder, node } = sandbox;
   const processes = namespace === undefined ? [] : [...allDaemons(sandbox), sandbox.kwok].flatMap((daemon) => {
@@ -96,6 +97,7 @@ function writeState(layout: Layout, sandbox: Sandbox): void {
     registry: { address: registry.address, username: registry.username, passwordFile: registry.passwordFile, caFile: registry.caFile },
     builder: { endpoint: builder.endpoint, serverName: builder.serverName, caFile: builder.client.ca, certFile: builder.client.cert, keyFile: builder.client.key },
     kubernetes: { kubeconfigFile: layout.kubeconfig },
+    base: { image: base },
     node: { name: NODE, address: node.network.address, podSubnet: node.network.subnet },
     namespace: { pid: namespace?.pid },
     processes: Object.fromEntries(processes),
