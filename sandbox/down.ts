@@ -4,12 +4,14 @@ import { removeCgroup } from "./cgroup";
 import { type Layout, isSandbox } from "./layout";
 import { destroyNamespace } from "./namespace";
 import { removeNetwork } from "./network";
+import { endUpdates } from "./update";
 
 /**
  * Nothing is left. Everything outside the folder is found by the folder's path alone, so this also ends a sandbox that was
  * only half started, or whose files are damaged.
  */
 export async function down(layout: Layout): Promise<boolean> {
+  await endUpdates(layout);
   await destroyNamespace(layout);
   await removeCgroup(layout);
   await removeNetwork(layout);

@@ -59,6 +59,8 @@ function realpath(dir: string): string {
 }
 
 const MARKER = ".gh200-sandbox";
+// OVERLAYFS_SUPER_MAGIC, linux/magic.h.
+const OVERLAYFS = 0x794c7630;
 
 export const isSandbox = (layout: Layout): boolean => fs.existsSync(path.join(layout.dir, MARKER));
 
@@ -68,6 +70,9 @@ export function createFolders(layout: Layout): void {
     throw new Problem(`${layout.dir}: is not empty and not a sandbox; \`down\` would remove what is in it; name an empty or new folder with --dir`);
   }
   fs.mkdirSync(layout.dir, { recursive: true, mode: 0o700 });
+  if (fs.statfsSync(layout.dir).type === OVERLAYFS) {
+    throw new Problem(`${layout.dir}: is on overlayfs, on which no container can have its file system; accepted: a folder on a disk or a volume; name one with --dir`);
+  }
   fs.writeFileSync(path.join(layout.dir, MARKER), "");
   for (const dir of [layout.pki, layout.logs, layout.registry, layout.buildkit, layout.etcd, layout.node, layout.pulumi]) {
     fs.mkdirSync(dir, { recursive: true, mode: 0o700 });

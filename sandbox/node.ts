@@ -12,7 +12,7 @@ import { type NodeNetwork, cniFolder, planNetwork, writeCniConfig } from "./netw
 import { PAUSE_IMAGE, pauseArchive } from "./pause";
 import { caFile, ensureCertificate } from "./pki";
 import { portOf } from "./ports";
-import { type Daemon, runInside } from "./processes";
+import { DAEMON_PATH, type Daemon, runInside } from "./processes";
 import type { Registry } from "./registry";
 import { Problem } from "./report";
 
@@ -91,7 +91,7 @@ disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.internal.v1.opt",
     name: "containerd",
     command: [binaries.containerd, "--config", config],
     // It looks the shim up there.
-    env: { PATH: `${path.dirname(binaries.shim)}:${process.env.PATH}:/usr/sbin:/sbin` },
+    env: { PATH: `${path.dirname(binaries.shim)}:${DAEMON_PATH}` },
     files: [config],
     probe: () => grpcHealth({ socketPath: `${findNamespace(layout)?.root ?? ""}${CONTAINERD}` }),
     timeoutSeconds: 30,

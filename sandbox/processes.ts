@@ -92,7 +92,7 @@ export const logFile = (layout: Layout, name: string): string => path.join(layou
 
 /** Runs a command inside the namespace to its end. */
 export function runInside(namespace: Namespace, command: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<string> {
-  return run("nsenter", ["--target", String(namespace.pid), "--mount", "--pid", "--", ...command], { env: { ...daemonEnvironment(), ...env } });
+  return run("nsenter", ["--target", String(namespace.pid), "--mount", "--pid", "--", ...command], { env: { PATH: DAEMON_PATH, LANG: "C.UTF-8", ...env } });
 }
 
 export function run(file: string, args: readonly string[], options: { env?: NodeJS.ProcessEnv; input?: string; cwd?: string } = {}): Promise<string> {
@@ -108,10 +108,8 @@ export function run(file: string, args: readonly string[], options: { env?: Node
   });
 }
 
-/** Little of the caller's environment: a daemon must not differ with the terminal it was started from. */
-function daemonEnvironment(): NodeJS.ProcessEnv {
-  return { PATH: `${process.env.PATH}:/usr/local/sbin:/usr/sbin:/sbin`, LANG: "C.UTF-8" };
-}
+/** Nothing of the caller's environment: a daemon must not differ with the terminal it was started from. */
+export const DAEMON_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 // Runs inside the namespace. $1 name, $2 log. The process writes down who it is before it becomes the daemon, so that a
 // kill of the start-up at any moment leaves no daemon that the next one would not know.

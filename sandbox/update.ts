@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import * as fs from "node:fs";
 import * as path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { sandboxState } from "../tools/environment";
 import { clearStaleLocks } from "../tools/staleLock";
 import { CHECKOUT, type Layout, readJson, writeFile } from "./layout";
@@ -20,7 +21,7 @@ const secondsFile = (layout: Layout): string => path.join(layout.dir, "build-sec
 
 /** `pulumi up` of the real program, as a person would type it; its output goes straight to the terminal. */
 export async function update(layout: Layout, pulumi: Pulumi): Promise<void> {
-  refuseRunningUpdate(layout);
+  await waitForEarlierUpdate(layout);
   const events = path.join(layout.logs, "update-events.json");
   fs.rmSync(events, { force: true });
   const timer = new BuildTimer(events);
@@ -30,7 +31,8 @@ export async function update(layout: Layout, pulumi: Pulumi): Promise<void> {
   process.on("SIGINT", ignore);
   try {
     const status = await new Promise<number | null>((resolve, reject) => {
-      const child = spawn(pulumi.path, ["up", "--yes", "--skip-preview", "--stack", STACK, `--config-file=${layout.stackConfig}`, `--event-log=${events}`], {
+      // When this process is killed, Pulumi is told to stop after the operation it is at, instead of going on unseen.
+      const child = spawn("setpriv", ["--pdeathsig", "INT", pulumi.path, "up", "--yes", "--skip-preview", "--stack", STACK, `--config-file=${layout.stackConfig}`, `--event-log=${events}`], {
         cwd: CHECKOUT,
         // --event-log exists among the debugging flags only.
         env: { ...pulumi.env, PULUMI_DEBUG_COMMANDS: "true" },
@@ -100,14 +102,39 @@ interface EngineEvent {
   resOutputsEvent?: { metadata: { op: string; urn: string; type: string } };
 }
 
-/** An update that was killed leaves its lock. It is removed when the process that took it is gone, and only then. */
-function refuseRunningUpdate(layout: Layout): void {
+/** The lock of an update that was killed is removed; one that still runs is waited for, as it is ending or somebody's. */
+async function waitForEarlierUpdate(layout: Layout): Promise<void> {
   for (const lock of clearStaleLocks(sandboxState(layout.dir).backend)) {
     say(`removed the state lock of process ${lock.pid}, which no longer runs`);
   }
+  for (let told = false; updateProcesses(layout).length > 0; told = true, await sleep(500)) {
+    if (!told) {
+      say(`stack ${STACK} is being updated by process ${updateProcesses(layout).join(", ")}; waiting for it`);
+    }
+  }
+  clearStaleLocks(sandboxState(layout.dir).backend);
+}
+
+/** Pulumi processes that hold a lock of this sandbox's state. */
+function updateProcesses(layout: Layout): number[] {
   const locks = path.join(layout.pulumi, ".pulumi", "locks");
-  for (const file of fs.existsSync(locks) ? fs.readdirSync(locks, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".json")) : []) {
-    const lock = readJson<{ pid: number }>(path.join(locks, file));
-    throw new Problem(`stack ${STACK}: process ${lock?.pid} is updating it; wait for it or end it, then run the same command again`);
+  const files = fs.existsSync(locks) ? fs.readdirSync(locks, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".json")) : [];
+  return files.flatMap((file) => readJson<{ pid: number }>(path.join(locks, file))?.pid ?? []).filter((pid) => {
+    try {
+      return path.basename(fs.readlinkSync(`/proc/${pid}/exe`)).startsWith("pulumi");
+    } catch {
+      return false;
+    }
+  });
+}
+
+/** For `down`. Asked twice, Pulumi ends its plug-ins at once; killed, it would leave them. */
+export async function endUpdates(layout: Layout): Promise<void> {
+  for (const signal of ["SIGINT", "SIGINT", "SIGKILL"] as const) {
+    const running = updateProcesses(layout);
+    running.forEach((pid) => process.kill(pid, signal));
+    for (const deadline = Date.now() + 3_000; running.length > 0 && updateProcesses(layout).length > 0 && Date.now() < deadline; ) {
+      await sleep(100);
+    }
   }
 }
