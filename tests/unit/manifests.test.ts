@@ -1,0 +1,193 @@
+import { describe, expect, test } from "vitest";
+import { dockerConfigJson, podSpec, selectorLabels, startupSeconds, type VllmPod, vllmArguments } from "../../components/serving/manifests";
+
+const image = `atl.vultrcr.com/vllm/gh200-vllm-cmm@sha256:${"0".repeat(64)}`;
+
+const pod: VllmPod = {
+    name: "gh200-vllm",
+    image,
+    model: "Qwen/Qwen2.5-7B-Instruct",
+    servedModelName: "qwen",
+    maxModelLenTokens: 8192,
+    extraArgs: [],
+    cpus: 16,
+    memoryLimitMiB: 7070,
+    shmMiB: 1024,
+    hbmBudgetMiB: 79_036,
+    hostBudgetMiB: 1438,
+    hostReserveMiB: 512,
+    placement: "hbm-first",
+    acceptStandIn: false,
+    runtimeClassName: "nvidia",
+    gpuProduct: "NVIDIA-GH200-480GB",
+    readOnlyRootFilesystem: true,
+    startupSeconds: 623,
+    shutdownSeconds: 60,
+    modelCacheClaim: "",
+    imagePullSecret: "",
+    hfTokenSecret: "",
+};
+
+/** The only container of a pod. */
+function container(overrides: Partial<VllmPod> = {}) {
+    const { containers, initContainers } = podSpec({ ...pod, ...overrides }) as {
+        containers: { env: { name: string; value?: string; valueFrom?: object }[]; [key: string]: unknown }[];
+        initContainers?: unknown;
+    };
+    expect(containers).toHaveLength(1);
+    expect(initContainers).toBeUndefined();
+    return containers[0]!;
+}
+
+test("the pod of the source document's node is exactly this", () => {
+    const resources = { cpu: "16", memory: "7070Mi", "nvidia.com/gpu": "1" };
+    expect(podSpec(pod)).toEqual({
+        automountServiceAccountToken: false,
+        serviceAccountName: "gh200-vllm",
+        enableServiceLinks: false,
+        runtimeClassName: "nvidia",
+        nodeSelector: { "kubernetes.io/arch": "arm64", "nvidia.com/gpu.product": "NVIDIA-GH200-480GB" },
+        tolerations: [{ key: "nvidia.com/gpu", operator: "Exists", effect: "NoSchedule" }],
+        terminationGracePeriodSeconds: 95,
+        securityContext: {
+            runAsNonRoot: true,
+            runAsUser: 2000,
+            runAsGroup: 0,
+            fsGroup: 0,
+            seccompProfile: { type: "RuntimeDefault" },
+        },
+        containers: [
+            {
+                name: "vllm",
+                image,
+                args: [
+                    "Qwen/Qwen2.5-7B-Instruct",
+                    "--served-model-name",
+                    "qwen",
+                    "--port",
+                    "8000",
+                    "--max-model-len",
+                    "8192",
+                    "--shutdown-timeout",
+                    "60",
+                ],
+                env: [
+                    { name: "HOME", value: "/cache/home" },
+                    { name: "USER", value: "vllm" },
+                    { name: "LOGNAME", value: "vllm" },
+                    { name: "HF_HOME", value: "/cache/huggingface" },
+                    { name: "XDG_CACHE_HOME", value: "/cache/xdg" },
+                    { name: "VLLM_CACHE_ROOT", value: "/cache/vllm" },
+                    { name: "VLLM_CONFIG_ROOT", value: "/cache/vllm/config" },
+                    { name: "TRITON_CACHE_DIR", value: "/cache/triton" },
+                    { name: "TORCHINDUCTOR_CACHE_DIR", value: "/cache/inductor" },
+                    { name: "FLASHINFER_WORKSPACE_BASE", value: "/cache/flashinfer" },
+                    { name: "NUMBA_CACHE_DIR", value: "/cache/numba" },
+                    { name: "OUTLINES_CACHE_DIR", value: "/cache/outlines" },
+                    { name: "VLLM_NO_USAGE_STATS", value: "1" },
+                    { name: "MANAGED_MEM_PLACEMENT", value: "hbm-first" },
+                    { name: "MANAGED_MEM_HBM", value: "79036MiB" },
+                    { name: "MANAGED_MEM_HOST", value: "1438MiB" },
+                    { name: "MANAGED_MEM_HOST_RESERVE", value: "512MiB" },
+                ],
+                ports: [{ name: "http", containerPort: 8000 }],
+                resources: { requests: resources, limits: resources },
+                startupProbe: { httpGet: { path: "/health", port: "http" }, periodSeconds: 10, failureThreshold: 63 },
+                readinessProbe: { httpGet: { path: "/health", port: "http" }, periodSeconds: 5, timeoutSeconds: 5 },
+                livenessProbe: { httpGet: { path: "/health", port: "http" }, periodSeconds: 10, timeoutSeconds: 10, failureThreshold: 6 },
+                lifecycle: { preStop: { sleep: { seconds: 5 } } },
+                terminationMessagePolicy: "FallbackToLogsOnError",
+                securityContext: { allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: { drop: ["ALL"] } },
+                volumeMounts: [
+                    { name: "shm", mountPath: "/dev/shm" },
+                    { name: "tmp", mountPath: "/tmp" },
+                    { name: "cache", mountPath: "/cache" },
+                ],
+            },
+        ],
+        volumes: [
+            { name: "shm", emptyDir: { medium: "Memory", sizeLimit: "1024Mi" } },
+            { name: "tmp", emptyDir: {} },
+            { name: "cache", emptyDir: {} },
+        ],
+    });
+});
+
+describe("what is not asked for is absent", () => {
+    test.each([
+        ["runtimeClassName", { runtimeClassName: "" }],
+        ["imagePullSecrets", {}],
+    ])("%s", (key, overrides) => {
+        expect(podSpec({ ...pod, ...overrides })).not.toHaveProperty(key);
+    });
+
+    test("a token of the API server, the host's namespaces and its folders", () => {
+        const spec = podSpec(pod) as Record<string, unknown>;
+        expect(spec.automountServiceAccountToken).toBe(false);
+        for (const key of ["hostNetwork", "hostPID", "hostIPC"]) {
+            expect(spec).not.toHaveProperty(key);
+        }
+        expect(JSON.stringify(spec)).not.toContain("hostPath");
+        expect(JSON.stringify(spec)).not.toContain("privileged");
+    });
+
+    test("HF_TOKEN, and with one the pod has its name alone", () => {
+        expect(container().env.map(({ name }) => name)).not.toContain("HF_TOKEN");
+        expect(container({ hfTokenSecret: "gh200-vllm-hf" }).env.filter(({ name }) => name === "HF_TOKEN")).toEqual([
+            { name: "HF_TOKEN", valueFrom: { secretKeyRef: { name: "gh200-vllm-hf", key: "token" } } },
+        ]);
+    });
+
+    test("leave to run on stand-ins", () => {
+        const standIn = (overrides: Partial<VllmPod>) => container(overrides).env.filter(({ name }) => name === "MANAGED_MEM_ACCEPT_STAND_IN");
+        expect(standIn({})).toEqual([]);
+        expect(standIn({ acceptStandIn: true })).toEqual([{ name: "MANAGED_MEM_ACCEPT_STAND_IN", value: "1" }]);
+    });
+});
+
+describe("what is asked for is there", () => {
+    test("credentials of the registry", () => {
+        expect(podSpec({ ...pod, imagePullSecret: "gh200-vllm-pull" })).toMatchObject({ imagePullSecrets: [{ name: "gh200-vllm-pull" }] });
+    });
+
+    test("an existing claim in place of the pod's own cache", () => {
+        expect((podSpec({ ...pod, modelCacheClaim: "models" }) as { volumes: object[] }).volumes).toContainEqual({
+            name: "cache",
+            persistentVolumeClaim: { claimName: "models" },
+        });
+    });
+
+    test("further arguments, after the pod's own so that they win", () => {
+        expect(vllmArguments({ ...pod, extraArgs: ["--max-model-len", "4096"] }).slice(-4)).toEqual(["--shutdown-timeout", "60", "--max-model-len", "4096"]);
+    });
+});
+
+test.each([1, 60, 600])("a pod that drains for %d s is not killed before it has drained, slept and freed its pages", (shutdownSeconds) => {
+    expect(podSpec({ ...pod, shutdownSeconds })).toMatchObject({ terminationGracePeriodSeconds: 5 + shutdownSeconds + 30 });
+});
+
+describe("the start-up budget", () => {
+    test.each([
+        [15, 1, 400, 623], // 1.5 * 415, the source document's stack
+        [0, 1, 400, 600],
+        [140, 2, 400, 705],
+        [0, 1, 0.1, 1],
+    ])("of %d GiB at %d GiB/s and %d s of warm-up is %d s", (model, speed, warmup, seconds) => {
+        expect(startupSeconds(model, speed, warmup)).toBe(seconds);
+    });
+
+    test.each([1, 10, 11, 623])("of %d s is never cut short by the probe", (seconds) => {
+        const probe = container({ startupSeconds: seconds }).startupProbe as { periodSeconds: number; failureThreshold: number };
+        expect(probe.periodSeconds * probe.failureThreshold).toBeGreaterThanOrEqual(seconds);
+    });
+});
+
+test("labels are Kubernetes' recommended ones", () => {
+    expect(selectorLabels("a")).toEqual({ "app.kubernetes.io/name": "vllm", "app.kubernetes.io/instance": "a" });
+});
+
+test("credentials are as the kubelet reads them, for one host", () => {
+    expect(JSON.parse(dockerConfigJson("localhost:5000", "user", "päss:word"))).toEqual({
+        auths: { "localhost:5000": { username: "user", password: "päss:word", auth: Buffer.from("user:päss:word").toString("base64") } },
+    });
+});

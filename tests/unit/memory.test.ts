@@ -1,0 +1,187 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import {
+    describePlan,
+    hbmReserveMiB,
+    memoryProfile,
+    type NodeMemory,
+    osView,
+    planMemory,
+    type PodDemand,
+    podExcessMiB,
+    systemReserveMiB,
+} from "../../components/node/memory";
+
+/** The source document's GH200 by profile. */
+const part = { hbmMiB: 97_871, hbmInUseMiB: 14_920, lpddrMiB: 491_520, egmReservedMiB: 8192 };
+const profiles = {
+    "egm-numa": { ...part, egmEnabled: true, coherentMode: "numa" },
+    "egm-driver": { ...part, egmEnabled: true, coherentMode: "driver" },
+    numa: { ...part, egmEnabled: false, coherentMode: "numa" },
+    driver: { ...part, egmEnabled: false, coherentMode: "driver" },
+} as const satisfies Record<string, NodeMemory>;
+
+/** 475 GiB of managed memory, as the source document claims, with the defaults of the other terms. */
+const demand: PodDemand = { hostProcessMiB: 4096, shmMiB: 1024, pinnedMiB: 0, headroomMiB: 512, managedMiB: 475 * 1024 };
+
+test.each(Object.entries(profiles))("a node is in profile %s by EGM and coherent mode", (profile, node) => {
+    expect(memoryProfile(node)).toBe(profile);
+});
+
+describe("Linux sees", () => {
+    test("with EGM and NUMA the source document's numactl: 8,080 + 97,280 MB, the 102 GiB of free", () => {
+        expect(osView(profiles["egm-numa"])).toEqual({ lpddrMiB: 8_080, onlinedHbmMiB: 97_280, hiddenMiB: 483_328, totalMiB: 105_360 });
+        expect(Math.floor(105_360 / 1024)).toBe(102);
+    });
+
+    test("with EGM and the driver's own management 8,080 MB, once a driver upgrade changes the mode", () => {
+        expect(osView(profiles["egm-driver"])).toEqual({ lpddrMiB: 8_080, onlinedHbmMiB: 0, hiddenMiB: 483_328, totalMiB: 8_080 });
+    });
+
+    test("without EGM and with NUMA NVIDIA's kernel log: 490,037 + 97,280 MB", () => {
+        expect(osView(profiles.numa)).toEqual({ lpddrMiB: 490_037, onlinedHbmMiB: 97_280, hiddenMiB: 0, totalMiB: 587_317 });
+    });
+
+    test("without EGM and with the driver's own management 490,037 MB", () => {
+        expect(osView(profiles.driver)).toEqual({ lpddrMiB: 490_037, onlinedHbmMiB: 0, hiddenMiB: 0, totalMiB: 490_037 });
+    });
+});
+
+test("reserves are an eighth of LPDDR up to 16 GiB, and 4 percent of HBM", () => {
+    expect(systemReserveMiB(osView(profiles["egm-numa"]))).toBe(1010);
+    expect(systemReserveMiB(osView(profiles.driver))).toBe(16_384);
+    expect(hbmReserveMiB(profiles.driver)).toBe(3915);
+    // 1 GiB where that is more, but never above an eighth: the sandbox's 2 GiB.
+    expect(hbmReserveMiB({ ...profiles.driver, hbmMiB: 16_384 })).toBe(1024);
+    expect(hbmReserveMiB({ ...profiles.driver, hbmMiB: 2048 })).toBe(256);
+});
+
+describe("475 GiB of managed memory", () => {
+    test("are 1.4 GiB of host memory in the source document's profile; the rest is unproven", () => {
+        const plan = planMemory(profiles["egm-numa"], demand);
+        expect(plan).toEqual({
+            profile: "egm-numa",
+            view: { lpddrMiB: 8_080, onlinedHbmMiB: 97_280, hiddenMiB: 483_328, totalMiB: 105_360 },
+            hbmBudgetMiB: 79_036,
+            hostBudgetMiB: 1438,
+            podTermsMiB: { hostProcess: 4096, hostOverflow: 1438, shm: 1024, pinned: 0, headroom: 512 },
+            podLimitMiB: 7070,
+            unprovenMiB: 387_091,
+        });
+        expect(podExcessMiB(plan)).toBe(0);
+        expect(describePlan(plan)).toEqual([
+            "profile egm-numa: Linux sees 102.9 GiB, of which 7.9 GiB is LPDDR and 472.0 GiB of LPDDR is hidden by EGM",
+            "vLLM: 77.2 GiB of HBM, 1.4 GiB of host memory",
+            "pod: 6.9 GiB (hostProcess 4.0 GiB + hostOverflow 1.4 GiB + shm 1.0 GiB + pinned 0.0 GiB + headroom 0.5 GiB)",
+            "378.0 GiB of the declared managed memory is unproven and not promised",
+        ]);
+    });
+
+    test("are promised in full without EGM, in either mode", () => {
+        for (const node of [profiles.numa, profiles.driver]) {
+            const plan = planMemory(node, demand);
+            expect(plan.hostBudgetMiB).toBe(388_529);
+            expect(plan.podLimitMiB).toBe(394_161);
+            expect(plan.unprovenMiB).toBe(0);
+        }
+        expect(describePlan(planMemory(profiles.driver, demand))).toEqual([
+            "profile driver: Linux sees 478.6 GiB, of which 478.6 GiB is LPDDR",
+            "vLLM: 77.2 GiB of HBM, 379.4 GiB of host memory",
+            "pod: 384.9 GiB (hostProcess 4.0 GiB + hostOverflow 379.4 GiB + shm 1.0 GiB + pinned 0.0 GiB + headroom 0.5 GiB)",
+        ]);
+    });
+});
+
+test("a pod whose fixed terms alone exceed the real LPDDR is too large by exactly the difference", () => {
+    const plan = planMemory(profiles["egm-numa"], { ...demand, hostProcessMiB: 8192 });
+    expect(plan.hostBudgetMiB).toBe(0);
+    expect(podExcessMiB(plan)).toBe(8192 + 1024 + 512 - (8_080 - 1010));
+});
+
+describe("for any node and any demand", () => {
+    const mib = (max: number) => fc.integer({ min: 0, max });
+    const anyNode: fc.Arbitrary<NodeMemory> = fc.record({
+        hbmMiB: mib(300_000),
+        hbmInUseMiB: mib(300_000),
+        lpddrMiB: fc.integer({ min: 8192, max: 2_000_000 }),
+        egmEnabled: fc.boolean(),
+        egmReservedMiB: fc.constant(8192),
+        coherentMode: fc.constantFrom("numa", "driver"),
+    });
+    const anyDemand: fc.Arbitrary<PodDemand> = fc.record({
+        hostProcessMiB: mib(64_000),
+        shmMiB: mib(64_000),
+        pinnedMiB: mib(64_000),
+        headroomMiB: mib(64_000),
+        managedMiB: mib(3_000_000),
+    });
+    const holds = (claim: (node: NodeMemory, demand: PodDemand) => void) =>
+        fc.assert(fc.property(anyNode, anyDemand, claim), { numRuns: 1000 });
+
+    test("what Linux sees and what is hidden never exceed what is soldered on", () => {
+        holds((node) => {
+            const view = osView(node);
+            expect(view.lpddrMiB + view.hiddenMiB).toBeLessThanOrEqual(node.lpddrMiB);
+            expect(view.onlinedHbmMiB).toBeLessThanOrEqual(node.hbmMiB);
+            expect(view.totalMiB).toBe(view.lpddrMiB + view.onlinedHbmMiB);
+            expect(Math.min(view.lpddrMiB, view.onlinedHbmMiB, view.hiddenMiB)).toBeGreaterThanOrEqual(0);
+        });
+    });
+
+    test("HBM in use, the reserve and the promise never exceed the HBM", () => {
+        holds((node, wish) => {
+            const { hbmBudgetMiB } = planMemory(node, wish);
+            expect(hbmBudgetMiB).toBeGreaterThanOrEqual(0);
+            expect(hbmBudgetMiB === 0 || hbmBudgetMiB + node.hbmInUseMiB + hbmReserveMiB(node) <= node.hbmMiB).toBe(true);
+        });
+    });
+
+    test("the limit is the sum of its terms, and where the pod fits, system and pod fit the real LPDDR", () => {
+        holds((node, wish) => {
+            const plan = planMemory(node, wish);
+            const sum = Object.values(plan.podTermsMiB).reduce((total, term) => total + term, 0);
+            expect(plan.podLimitMiB).toBe(sum);
+            const needed = plan.podLimitMiB + systemReserveMiB(plan.view);
+            expect(podExcessMiB(plan)).toBe(Math.max(0, needed - plan.view.lpddrMiB));
+            // Overflow is never what makes a pod too large, and HBM onlined as memory is never counted on.
+            expect(plan.hostBudgetMiB === 0 || needed <= plan.view.lpddrMiB).toBe(true);
+        });
+    });
+
+    test("promised and unproven memory are together what was asked for beyond the HBM", () => {
+        holds((node, wish) => {
+            const plan = planMemory(node, wish);
+            expect(plan.hostBudgetMiB + plan.unprovenMiB).toBe(Math.max(0, wish.managedMiB - node.hbmMiB));
+            expect(Math.min(plan.hostBudgetMiB, plan.unprovenMiB)).toBeGreaterThanOrEqual(0);
+        });
+    });
+
+    test("more LPDDR or a larger wish never lowers the host budget, a larger process never raises it", () => {
+        fc.assert(
+            fc.property(anyNode, anyDemand, mib(100_000), (node, wish, more) => {
+                const { hostBudgetMiB } = planMemory(node, wish);
+                expect(planMemory({ ...node, lpddrMiB: node.lpddrMiB + more }, wish).hostBudgetMiB).toBeGreaterThanOrEqual(hostBudgetMiB);
+                expect(planMemory(node, { ...wish, managedMiB: wish.managedMiB + more }).hostBudgetMiB).toBeGreaterThanOrEqual(hostBudgetMiB);
+                expect(planMemory(node, { ...wish, hostProcessMiB: wish.hostProcessMiB + more }).hostBudgetMiB).toBeLessThanOrEqual(hostBudgetMiB);
+            }),
+            { numRuns: 1000 },
+        );
+    });
+
+    test("the coherent mode changes what free says and never what is promised", () => {
+        holds((node, wish) => {
+            const numa = planMemory({ ...node, coherentMode: "numa" }, wish);
+            const driver = planMemory({ ...node, coherentMode: "driver" }, wish);
+            expect(numa.podLimitMiB).toBe(driver.podLimitMiB);
+            expect(numa.hbmBudgetMiB).toBe(driver.hbmBudgetMiB);
+        });
+    });
+
+    test("EGM never adds to what is promised", () => {
+        holds((node, wish) => {
+            const on = planMemory({ ...node, egmEnabled: true }, wish);
+            const off = planMemory({ ...node, egmEnabled: false, lpddrMiB: Math.max(node.lpddrMiB, 16_384) }, wish);
+            expect(on.hostBudgetMiB).toBeLessThanOrEqual(off.hostBudgetMiB);
+        });
+    });
+});

@@ -1,0 +1,91 @@
+import { describe, expect, test } from "vitest";
+import { problemLine } from "../../components/internal/errors";
+import type { CmmPlatformArgs } from "../../components/platform/cmmPlatform";
+import { openPoints } from "../../components/platform/openPoints";
+import { settledPlatform } from "../support/platform";
+
+const lines = (overrides: Partial<CmmPlatformArgs> = {}) => openPoints(settledPlatform(overrides)).map(problemLine);
+const { image, registry, serving, stages } = settledPlatform();
+
+test("a settled platform has none", () => {
+    expect(lines()).toEqual([]);
+});
+
+describe("an update is refused", () => {
+    test.each([{}, { endpoint: "" }])("without a builder (%j)", (builder) => {
+        expect(lines({ builder })).toEqual([
+            "gh200-vllm:builder.endpoint: is unset, so there is no builder; accepted: tcp://HOST:PORT of a BuildKit daemon on the GH200; " +
+                "pulumi config set --path gh200-vllm:builder.endpoint tcp://HOST:PORT",
+        ]);
+    });
+
+    test("with a base by tag alone", () => {
+        expect(lines({ image: { ...image, base: { name: "nvcr.io/nvidia/pytorch:26.03-py3" } } })).toEqual([
+            "gh200-vllm:image.base: nvcr.io/nvidia/pytorch:26.03-py3: is unpinned; accepted: a digest; " +
+                "pulumi config set --path gh200-vllm:image.base.digest sha256:DIGEST",
+        ]);
+    });
+
+    test("with the table's own sources, of which four are resolved", () => {
+        expect(lines({ sources: {} })).toEqual(
+            [
+                ["src-triton", "https://github.com/triton-lang/triton.git#v3.6.0"],
+                ["src-lmcache", "https://github.com/LMCache/LMCache.git#v0.4.4"],
+                ["src-flash-attention", "https://github.com/Dao-AILab/flash-attention.git#main"],
+                ["src-cutlass", "https://github.com/NVIDIA/cutlass.git#v4.2.1"],
+                ["src-vllm", "https://sweetapi.com/biondizzle/vllm.git#cmm"],
+                ["src-infinistore", "https://github.com/bytedance/InfiniStore.git#0.2.33"],
+            ].map(
+                ([source, address]) =>
+                    `gh200-vllm:sources.${source}: ${address}: is unpinned; accepted: a full commit; pulumi config set --path gh200-vllm:sources.${source}.commit COMMIT`,
+            ),
+        );
+    });
+
+    test("but not for a source that is a folder of this machine", () => {
+        const sources = { ...settledPlatform().sources, "src-vllm": { path: "sandbox/sources/vllm" } };
+        expect(lines({ sources })).toEqual([]);
+    });
+
+    test.each([
+        ["build-vllm", "cannot be left out"],
+        ["build-triton", "cannot be left out"],
+        ["build-nothing", "is no stage"],
+    ])("without %s, which %s", (target, wrong) => {
+        expect(lines({ stages: { ...stages, disabled: [target] } })).toEqual([
+            `gh200-vllm:stages.disabled: ${target}: ${wrong}; accepted: build-flash-attention, build-infinistore`,
+        ]);
+    });
+
+    test("but not without the two stages that can be left out", () => {
+        expect(lines({ stages: { ...stages, disabled: ["build-flash-attention", "build-infinistore"] } })).toEqual([]);
+    });
+
+    test("with stand-ins from a registry that others reach", () => {
+        expect(lines({ serving: { ...serving, acceptStandIn: true } })).toEqual([
+            "gh200-vllm:serving.acceptStandIn: true: would run stand-ins from atl.vultrcr.com/vllm; " +
+                "accepted: true only where the registry is this machine's own; remove serving.acceptStandIn",
+        ]);
+        expect(lines({ serving: { ...serving, acceptStandIn: true }, registry: { ...registry, address: "localhost:5000/vllm" } })).toEqual([]);
+    });
+
+    test("for all of it at once", () => {
+        const found = lines({ builder: {}, sources: {}, stages: { ...stages, disabled: ["build-vllm"] }, serving: { ...serving, acceptStandIn: true } });
+        expect(found.map((line) => line.split(": ")[0])).toEqual([
+            "gh200-vllm:serving.acceptStandIn",
+            "gh200-vllm:builder.endpoint",
+            "gh200-vllm:sources.src-triton",
+            "gh200-vllm:sources.src-lmcache",
+            "gh200-vllm:sources.src-flash-attention",
+            "gh200-vllm:sources.src-cutlass",
+            "gh200-vllm:sources.src-vllm",
+            "gh200-vllm:sources.src-infinistore",
+            "gh200-vllm:stages.disabled",
+        ]);
+    });
+});
+
+test("an image that exists already needs no builder, base or commits", () => {
+    const use = `atl.vultrcr.com/vllm/gh200-vllm-cmm@sha256:${"0".repeat(64)}`;
+    expect(lines({ builder: {}, sources: {}, image: { ...image, base: { name: "a/b:c" }, use } })).toEqual([]);
+});
