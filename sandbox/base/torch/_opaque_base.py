@@ -1,0 +1,5 @@
+"""STAND-IN."""
+
+
+class OpaqueBase:
+    pass

@@ -1,0 +1,3 @@
+#pragma once
+// STAND-IN for CUTLASS.
+#define CUTLASS_STAND_IN 1

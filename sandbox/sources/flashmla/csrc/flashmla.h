@@ -1,0 +1,3 @@
+#pragma once
+// STAND-IN for FlashMLA.
+#define FLASHMLA_STAND_IN 1

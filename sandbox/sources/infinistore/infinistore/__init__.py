@@ -1,0 +1,1 @@
+__stand_in__ = "stand-in InfiniStore of the sandbox"

@@ -1,0 +1,1 @@
+__stand_in__ = "stand-in LMCache of the sandbox"

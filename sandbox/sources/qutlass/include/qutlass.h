@@ -1,0 +1,3 @@
+#pragma once
+// STAND-IN for QuTLASS.
+#define QUTLASS_STAND_IN 1

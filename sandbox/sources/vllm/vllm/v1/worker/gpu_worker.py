@@ -1,0 +1,42 @@
+"""STAND-IN for vLLM's GPU worker: the same life cycle, with memory in place of a model."""
+import torch
+
+WEIGHTS = 48 << 20
+LAYERS = 4
+
+
+class _Device:
+    index = 0
+
+
+class _Runner:
+    def _allocate_kv_cache_tensors(self, config):
+        return [torch.zeros(config["bytes"] // LAYERS) for _ in range(LAYERS)]
+
+
+class Worker:
+    def __init__(self, vllm_config, local_rank=0):
+        self.vllm_config = vllm_config
+        self.cache_config = vllm_config.cache_config
+        self.local_rank = local_rank
+        self.device = None
+        self.model_runner = _Runner()
+
+    def init_device(self):
+        torch.cuda.set_device(self.local_rank)
+        self.device = _Device()
+
+    def load_model(self):
+        self.weights = [torch.zeros(WEIGHTS // LAYERS) for _ in range(LAYERS)]
+
+    def determine_available_memory(self):
+        return torch.cuda.mem_get_info(self.device)[0] // 2
+
+    def get_kv_cache_spec(self):
+        return {f"layer.{i}": None for i in range(LAYERS)}
+
+    def initialize_from_config(self, config):
+        self.kv_cache = self.model_runner._allocate_kv_cache_tensors(config)
+
+    def compile_or_warm_up_model(self):
+        return 0.0
