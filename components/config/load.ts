@@ -21,6 +21,8 @@ export function loadConfig(): StackConfig {
         const value = section(config, key, path, problems);
         if (value === undefined) {
             problems.push({ path, wrong: "is missing", fix: "see docs/configuration.md" });
+        }
+        if (value === undefined || value === unreadable) {
             continue;
         }
         const result = (schema as z.ZodType).safeParse(value);
@@ -45,15 +47,29 @@ function section(config: pulumi.Config, key: string, path: string, problems: Pro
             accepted: `secrets only as ${Object.keys(secrets).join(", ")}`,
             fix: `pulumi config set --secret ${config.name}:NAME`,
         });
-        return {};
+        return unreadable;
     }
-    try {
-        return config.getObject(key) ?? absentSections[key as keyof typeof sections];
-    } catch {
+    const value = parsedObject(config, key);
+    if (value === undefined) {
+        return absentSections[key as keyof typeof sections];
+    }
+    if (typeof value !== "object" || value === null || Array.isArray(value)) {
         problems.push({ path, value: config.get(key), wrong: "is no section", accepted: "keys and values" });
-        return {};
+        return unreadable;
+    }
+    return value;
+}
+
+function parsedObject(config: pulumi.Config, key: string): unknown {
+    try {
+        return config.getObject<unknown>(key);
+    } catch {
+        return config.get(key);
     }
 }
+
+/** A section whose own problem is reported; what it may hold is not looked at. */
+const unreadable = Symbol("unreadable");
 
 function unknownKeys(namespace: string): Problem[] {
     const known = new Set([...Object.keys(sections), ...Object.keys(secrets)]);

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { remoteBuilderSchema } from "../builder/remoteBuilder";
 import { gh200NodeSchema } from "../node/gh200Node";
+import { defaultSources } from "../stages/sources";
 import { vllmServerSchema } from "../serving/vllmServer";
 
 const digest = z.string().regex(/^sha256:[0-9a-f]{64}$/, { error: "is no digest; accepted: sha256: and 64 hex digits" });
@@ -71,7 +72,7 @@ export const sections = {
     builder: remoteBuilderSchema.omit({ clientKey: true }),
     registry: registrySchema,
     image: imageSchema,
-    sources: z.record(z.string(), sourceSchema),
+    sources: z.strictObject(Object.fromEntries(Object.keys(defaultSources).map((name) => [name, sourceSchema.optional()]))),
     stages: stagesSchema,
     node: gh200NodeSchema,
     serving: servingSchema,

@@ -1,11 +1,12 @@
-import { DockerfileParser, type Copy, type From, type Instruction } from "dockerfile-ast";
+import { DockerfileParser, type Copy, type From, type Instruction, type ModifiableInstruction } from "dockerfile-ast";
+import { type Problem, refuse } from "./errors";
 
 /**
  * The part of a multi-stage Dockerfile that one target needs: the global ARGs, the stages that it
  * reaches, and the files of the main context that those stages read.
  */
 export interface DockerfileSlice {
-    /** Dockerfile text with the unreachable stages left out. */
+    /** Dockerfile text with what the target does not need left out, comments above stages included. */
     text: string;
     /** Paths that the slice takes from the main build context, sorted. */
     contextPaths: string[];
@@ -14,7 +15,6 @@ export interface DockerfileSlice {
 }
 
 interface Stage {
-    name: string;
     from: From;
     instructions: Instruction[];
     firstLine: number;
@@ -27,10 +27,12 @@ interface Stage {
  *
  * @param provided names that named contexts supply, so that neither the stage of that name nor
  *     anything that only it needs is part of the slice.
+ * @throws UserError where the file uses what cannot be sliced: stages by index, copied globs or
+ *     variables.
  */
 export function sliceDockerfile(text: string, target: string, provided: readonly string[] = []): DockerfileSlice {
     const lines = text.split("\n");
-    const { globalLines, stages } = parseStages(text, lines);
+    const { globals, stages } = parse(text, lines);
     const reached = new Set<string>();
     const contextPaths = new Set<string>();
     const providedNames: string[] = [];
@@ -41,65 +43,52 @@ export function sliceDockerfile(text: string, target: string, provided: readonly
             }
             return;
         }
-        const stage = stages.get(name);
-        if (stage === undefined || reached.has(name)) {
+        const stage = stages.get(name.toLowerCase());
+        if (stage === undefined || reached.has(name.toLowerCase())) {
             return;
         }
-        reached.add(name);
-        for (const reference of references(stage)) {
-            visit(reference);
-        }
-        for (const path of pathsFromMainContext(stage)) {
-            contextPaths.add(path);
-        }
+        reached.add(name.toLowerCase());
+        references(stage).forEach(visit);
+        contextFiles(stage).forEach((path) => contextPaths.add(path));
     };
-    if (!stages.has(target)) {
-        throw new Error(`Dockerfile has no stage ${target}; it has ${[...stages.keys()].join(", ")}`);
+    if (!stages.has(target.toLowerCase())) {
+        refuse([{ path: "target", value: target, wrong: "is no stage of the Dockerfile", accepted: [...stages.keys()].join(", ") }]);
     }
     visit(target);
-    const kept = [...stages.values()].filter((stage) => reached.has(stage.name));
+    const kept = [...stages]
+        .filter(([name]) => reached.has(name))
+        .flatMap(([, stage]) => lines.slice(stage.firstLine, stage.lastLine + 1));
     return {
-        text: [...globalLines, ...kept.flatMap((stage) => lines.slice(stage.firstLine, stage.lastLine + 1))]
-            .join("\n")
-            .trimEnd()
-            .concat("\n"),
+        text: [...usedGlobals(globals, kept), ...kept].join("\n").trimEnd().concat("\n"),
         contextPaths: [...contextPaths].sort(),
         providedNames,
     };
 }
 
-function parseStages(text: string, lines: string[]): { globalLines: string[]; stages: Map<string, Stage> } {
+/** Stages by lower-case name, as BuildKit compares them, and the ARGs above the first, each as its text. */
+function parse(text: string, lines: string[]): { globals: string[]; stages: Map<string, Stage> } {
+    const globals: string[] = [];
     const stages = new Map<string, Stage>();
     let current: Stage | undefined;
-    let globalEnd = lines.length;
     for (const instruction of DockerfileParser.parse(text).getInstructions()) {
-        const line = instruction.getRange().start.line;
+        const { start, end } = instruction.getRange();
         if (instruction.getKeyword() === "FROM") {
-            const from = instruction as From;
-            const firstLine = startOfLeadingComment(lines, line);
-            if (current === undefined) {
-                globalEnd = firstLine;
-            } else {
-                current.lastLine = firstLine - 1;
+            if (current !== undefined) {
+                current.lastLine = startOfLeadingComment(lines, start.line) - 1;
             }
-            current = {
-                name: from.getBuildStage() ?? `${stages.size}`,
-                from,
-                instructions: [],
-                firstLine,
-                lastLine: lines.length - 1,
-            };
-            stages.set(current.name, current);
+            const from = instruction as From;
+            current = { from, instructions: [], firstLine: start.line, lastLine: lines.length - 1 };
+            stages.set((from.getBuildStage() ?? `stage ${stages.size}`).toLowerCase(), current);
+        } else if (current === undefined) {
+            globals.push(lines.slice(start.line, end.line + 1).join("\n"));
         } else {
-            current?.instructions.push(instruction);
+            current.instructions.push(instruction);
         }
     }
-    // Leading comments explain the file to people; they are no input of any image.
-    const globalLines = lines.slice(0, globalEnd).filter((line) => /^\s*ARG\b/i.test(line));
-    return { globalLines, stages };
+    return { globals, stages };
 }
 
-/** A stage's own comment stands above its FROM and belongs to it. */
+/** The comment above a FROM explains it to people; no image changes when it does. */
 function startOfLeadingComment(lines: string[], from: number): number {
     let first = from;
     while (first > 0 && /^\s*#/.test(lines[first - 1] ?? "")) {
@@ -108,49 +97,83 @@ function startOfLeadingComment(lines: string[], from: number): number {
     return first;
 }
 
-function references(stage: Stage): string[] {
-    const names = [stage.from.getImage() ?? ""];
-    for (const instruction of stage.instructions) {
-        if (instruction.getKeyword() === "COPY") {
-            names.push((instruction as Copy).getFromFlag()?.getValue() ?? "");
+/** Global ARGs that the kept lines name, and those that these take their defaults from, in their order. */
+function usedGlobals(globals: string[], kept: string[]): string[] {
+    const used: string[] = [];
+    let text = kept.join("\n");
+    for (const global of [...globals].reverse()) {
+        if (declaredArgs(global).some((name) => new RegExp(`\\b${name}\\b`).test(text))) {
+            used.unshift(global);
+            text += `\n${global}`;
         }
-        names.push(...bindMounts(instruction).map((mount) => mount.from ?? ""));
     }
-    return names.filter((name) => name !== "");
+    return used;
 }
 
-function pathsFromMainContext(stage: Stage): string[] {
-    const paths: string[] = [];
-    for (const instruction of stage.instructions) {
-        const keyword = instruction.getKeyword();
-        if (keyword === "COPY" && (instruction as Copy).getFromFlag() === null) {
-            paths.push(...localSources(instruction));
-        } else if (keyword === "ADD") {
-            paths.push(...localSources(instruction).filter((path) => !/^[a-z+]+:\/\/|^git@/.test(path)));
-        }
-        paths.push(
-            ...bindMounts(instruction)
-                .filter((mount) => mount.from === undefined)
-                .map((mount) => mount.source ?? "."),
-        );
-    }
+/** Names that the ARG instructions of a text declare. */
+export function declaredArgs(text: string): string[] {
+    return DockerfileParser.parse(text)
+        .getInstructions()
+        .filter((instruction) => instruction.getKeyword() === "ARG")
+        .flatMap((instruction) => instruction.getArguments().map((argument) => argument.getValue().split("=", 1)[0] ?? ""));
+}
+
+function references(stage: Stage): string[] {
+    const names = [stage.from.getImage(), ...stage.instructions.flatMap((step) => [flag(step, "from"), ...bindMounts(step).map((mount) => mount.from)])];
+    const named = names.filter((name) => name !== undefined && name !== null && name !== "") as string[];
+    refuse(
+        named
+            .filter((name) => /^\d+$/.test(name))
+            .map((name): Problem => ({ path: "Dockerfile", value: `--from=${name}`, wrong: "names a stage by its index, which a slice moves", accepted: "a name, FROM ... AS NAME" })),
+    );
+    return named;
+}
+
+function contextFiles(stage: Stage): string[] {
+    const paths = stage.instructions.flatMap((step) => [
+        ...copiedFiles(step),
+        ...bindMounts(step)
+            .filter((mount) => mount.from === undefined)
+            .map((mount) => mount.source ?? "."),
+    ]);
+    refuse(
+        paths
+            .filter((path) => /[*?[\]$"]/.test(path))
+            .map((path): Problem => ({ path: "Dockerfile", value: path, wrong: "is a glob, a variable or a list in JSON", accepted: "the names of files and folders, so that a build's inputs are known" })),
+    );
     return paths.map((path) => path.replace(/^\.?\/+|\/+$/g, "") || ".");
 }
 
-/** COPY and ADD name their sources first and their destination last. */
-function localSources(instruction: Instruction): string[] {
+/** What COPY and ADD take from the main context: neither other stages nor addresses nor here-documents. */
+function copiedFiles(instruction: Instruction): string[] {
+    const keyword = instruction.getKeyword();
+    if ((keyword !== "COPY" && keyword !== "ADD") || flag(instruction, "from") !== undefined) {
+        return [];
+    }
+    const copy = instruction as Copy;
     const words = instruction.getArguments().map((argument) => argument.getValue());
-    return words.filter((word) => !word.startsWith("--")).slice(0, -1);
+    if (words.some((word) => word.startsWith("<<")) || copy.getHeredocs().length > 0) {
+        return [];
+    }
+    const sources = words.filter((word) => !word.startsWith("--")).slice(0, -1);
+    return keyword === "ADD" ? sources.filter((source) => !/^([a-z+]+:\/\/|git@)/.test(source)) : sources;
 }
 
 function bindMounts(instruction: Instruction): { from?: string; source?: string }[] {
-    if (instruction.getKeyword() !== "RUN") {
-        return [];
-    }
-    const flags = [...(instruction.getRawArgumentsContent() ?? "").matchAll(/--mount=(\S+)/g)].map((match) =>
-        Object.fromEntries((match[1] ?? "").split(",").map((pair) => pair.split("=", 2) as [string, string?])),
-    );
-    return flags
-        .filter((flag) => (flag.type ?? "bind") === "bind")
-        .map((flag) => ({ from: flag.from, source: flag.source ?? flag.src }));
+    return flags(instruction)
+        .filter(([name]) => name === "mount")
+        .map(([, value]) => Object.fromEntries(value.split(",").map((pair) => pair.split("=", 2) as [string, string?])))
+        .filter((mount) => (mount.type ?? "bind") === "bind")
+        .map((mount) => ({ from: mount.from, source: mount.source ?? mount.src }));
+}
+
+function flag(instruction: Instruction, name: string): string | undefined {
+    return flags(instruction).find(([key]) => key === name)?.[1];
+}
+
+/** Flags of COPY, ADD and RUN; the parser's own shorthands see a flag only where it is the only one. */
+function flags(instruction: Instruction): [name: string, value: string][] {
+    return ["COPY", "ADD", "RUN"].includes(instruction.getKeyword())
+        ? (instruction as ModifiableInstruction).getFlags().map((found) => [found.getName(), found.getValue() ?? ""])
+        : [];
 }

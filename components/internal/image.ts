@@ -4,7 +4,7 @@ import * as dockerBuild from "@pulumi/docker-build";
 import * as pulumi from "@pulumi/pulumi";
 import { builderHook, type BuilderArgs } from "../builder/builderHook";
 import { materialise } from "./contexts";
-import { sliceDockerfile } from "./dockerfile";
+import { declaredArgs, sliceDockerfile } from "./dockerfile";
 
 /** Everything that decides one image, before Pulumi's names for it. */
 export interface ImageSpec {
@@ -110,6 +110,6 @@ function contextLocation(location: pulumi.Input<string>): pulumi.Input<string> {
 
 /** Only what the slice declares: an argument that no stage reads must not rebuild it. */
 function usedBuildArgs(dockerfile: string, buildArgs: ImageSpec["buildArgs"]): ImageSpec["buildArgs"] {
-    const declared = new Set([...dockerfile.matchAll(/^\s*ARG\s+(\w+)/gim)].map((match) => match[1]));
+    const declared = new Set(declaredArgs(dockerfile));
     return Object.fromEntries(Object.entries(buildArgs).filter(([key]) => declared.has(key)));
 }

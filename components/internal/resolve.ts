@@ -49,13 +49,14 @@ export function zodProblems(path: string, error: z.ZodError | undefined, value: 
             }));
         }
         const found = at(value, issue.path);
-        const [wrong = "", accepted] = plain(issue.message).split(/;? ?accepted: /);
+        const { wrong, accepted } = sentence(issue);
+        const missing = found === undefined;
         return [
             {
                 path: [path, ...issue.path].join("."),
                 value: found,
-                wrong: found === undefined ? "is missing" : wrong || "is not accepted",
-                ...((accepted ?? found === undefined) && { accepted: accepted ?? wrong }),
+                wrong: missing ? "is missing" : wrong,
+                ...(accepted !== undefined && { accepted }),
             },
         ];
     });
@@ -71,9 +72,22 @@ function at(value: unknown, path: PropertyKey[]): unknown {
     return path.reduce<unknown>((found, key) => (found as Record<PropertyKey, unknown> | undefined)?.[key], value);
 }
 
-/** zod starts its own messages with «Invalid input: »; ours are sentences already. */
-function plain(message: string): string {
-    return message.replace(/^Invalid (input|option|string): /, "");
+/** Our schemas' own messages, and zod's for the checks that need no words of ours, in the same form. */
+function sentence(issue: z.core.$ZodIssue): { wrong: string; accepted?: string } {
+    const [wrong = "", accepted] = issue.message.split(/;? ?accepted: /);
+    if (accepted !== undefined) {
+        return { wrong: wrong || "is not accepted", accepted };
+    }
+    switch (issue.code) {
+        case "invalid_type":
+            return issue.message.startsWith("Invalid input") ? { wrong: `is no ${issue.expected}`, accepted: `a ${issue.expected}` } : { wrong };
+        case "too_small":
+            return { wrong: "is too small", accepted: `${issue.inclusive ? "" : "more than "}${issue.minimum}${issue.inclusive ? " or more" : ""}` };
+        case "too_big":
+            return { wrong: "is too large", accepted: `at most ${issue.maximum}` };
+        default:
+            return { wrong };
+    }
 }
 
 function isEventual(value: unknown): boolean {

@@ -134,6 +134,12 @@ function planProblems(node: z.output<typeof gh200NodeSchema>, plan: MemoryPlan):
             fix: "turn EGM off in the BIOS, or set node.acknowledgeEgmHidesMemory: true to run with what Linux still has",
         });
     }
+    if (node.egmEnabled && node.lpddrGiB * 1024 < node.egmReservedMiB) {
+        problems.push({ path: "node.lpddrGiB", value: node.lpddrGiB, wrong: "is less than EGM's reserved memory", accepted: `${node.egmReservedMiB / 1024} or more` });
+    }
+    if (plan.hbmBudgetMiB === 0) {
+        problems.push({ path: "node.hbmInUseMiB", value: node.hbmInUseMiB, wrong: "leaves nothing of the HBM", accepted: `below ${node.hbmMiB} less a reserve` });
+    }
     const excess = podExcessMiB(plan);
     if (excess > 0) {
         problems.push({

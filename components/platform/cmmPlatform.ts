@@ -85,7 +85,7 @@ export interface CmmPlatformArgs {
     /** The image: base, names, architecture. */
     image: ImageArgs;
     /** Sources that differ from the stage table's, by the name of their Dockerfile stage. */
-    sources?: Record<string, SourceArgs>;
+    sources?: Record<string, SourceArgs | undefined>;
     /** Stages and the builder's size. */
     stages: StagesArgs;
     /** The node's memory. */

@@ -25,7 +25,7 @@ export interface SourceArgs {
 export type ResolvedSource = SourceFacts & { path?: string };
 
 /** The stage table's sources with those that the stack names put over them. */
-export function resolveSources(overrides: Record<string, SourceArgs> = {}): Record<string, ResolvedSource> {
+export function resolveSources(overrides: Record<string, SourceArgs | undefined> = {}): Record<string, ResolvedSource> {
     return Object.fromEntries(
         Object.entries(defaultSources).map(([key, facts]) => {
             const override = overrides[key] ?? {};

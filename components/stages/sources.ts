@@ -24,8 +24,24 @@ export const defaultSources: Readonly<Record<string, SourceFacts>> = {
         submodules: true,
     },
     "src-lmcache": { repository: "https://github.com/LMCache/LMCache.git", ref: "v0.4.4", submodules: false },
-    "src-flash-attention": { repository: "https://github.com/Dao-AILab/flash-attention.git", ref: "main", submodules: false },
-    "src-cutlass": { repository: "https://github.com/NVIDIA/cutlass.git", ref: "v4.2.1", submodules: false },
+    "src-flash-attention": {
+        repository: "https://github.com/Dao-AILab/flash-attention.git",
+        ref: "main",
+        commit: "c46b8144f2d5039d3d3de05da1b668325130bb35",
+        submodules: false,
+    },
+    "src-flash-attn-cutlass": {
+        repository: "https://github.com/NVIDIA/cutlass.git",
+        ref: "7127592069c2fe01b041e174ba4345ef9b279671",
+        commit: "7127592069c2fe01b041e174ba4345ef9b279671",
+        submodules: false,
+    },
+    "src-cutlass": {
+        repository: "https://github.com/NVIDIA/cutlass.git",
+        ref: "v4.2.1",
+        commit: "f3fde58372d33e9a5650ba7b80fc48b3b49d40c8",
+        submodules: false,
+    },
     "src-vllm": { repository: "https://sweetapi.com/biondizzle/vllm.git", ref: "cmm", submodules: false },
     "src-vllm-flash-attn": {
         repository: "https://github.com/vllm-project/flash-attention.git",
@@ -45,7 +61,12 @@ export const defaultSources: Readonly<Record<string, SourceFacts>> = {
         commit: "830d2c4537c7396e14a02a46fbddd18b5d107c65",
         submodules: false,
     },
-    "src-infinistore": { repository: "https://github.com/bytedance/InfiniStore.git", ref: "0.2.33", submodules: false },
+    "src-infinistore": {
+        repository: "https://github.com/bytedance/InfiniStore.git",
+        ref: "main",
+        commit: "502490382125803f785c80bf0345e9038df31f88",
+        submodules: false,
+    },
 };
 
 /** BuildKit's address of a source at its commit, or at its ref while it is unpinned. */
