@@ -74,7 +74,7 @@ export function createFolders(layout: Layout): void {
     throw new Problem(`${layout.dir}: is on overlayfs, on which no container can have its file system; accepted: a folder on a disk or a volume; name one with --dir`);
   }
   fs.writeFileSync(path.join(layout.dir, MARKER), "");
-  for (const dir of [layout.pki, layout.logs, layout.registry, layout.buildkit, layout.etcd, layout.node, layout.pulumi]) {
+  for (const dir of [layout.pki, layout.logs, layout.registry, layout.buildkit, layout.etcd, layout.node, layout.pulumi, path.join(layout.dir, "tmp")]) {
     fs.mkdirSync(dir, { recursive: true, mode: 0o700 });
   }
 }

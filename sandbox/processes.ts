@@ -131,7 +131,7 @@ async function launch(layout: Layout, namespace: Namespace, daemon: Daemon, fing
   }
   fs.rmSync(recordFile(namespace, daemon.name, "stat"), { force: true });
   fs.writeFileSync(recordFile(namespace, daemon.name, "spec"), fingerprint);
-  await runInside(namespace, ["/bin/sh", "-c", LAUNCH, "launch", daemon.name, log, layout.dir, ...daemon.command], { HOME: layout.dir, ...daemon.env });
+  await runInside(namespace, ["/bin/sh", "-c", LAUNCH, "launch", daemon.name, log, layout.dir, ...daemon.command], { HOME: layout.dir, TMPDIR: path.join(layout.dir, "tmp"), ...daemon.env });
   for (const deadline = Date.now() + 5_000; !fs.existsSync(recordFile(namespace, daemon.name, "stat")) && Date.now() < deadline; ) {
     await sleep(5);
   }
