@@ -173,7 +173,7 @@ test("inputs that are Outputs are taken as they are", async () => {
 });
 
 test("a target that does not exist is refused before anything is registered", () => {
-    expect(() => stage({ target: "build-nothing" })).toThrow(/^Dockerfile has no stage build-nothing; it has base, compile-triton, /);
+    expect(() => stage({ target: "build-nothing" })).toThrow(/^target: build-nothing: is no stage of the Dockerfile; accepted: base, compile-triton, /);
 });
 
 function edit(file: string, from: string, to: string): Partial<BuildStageArgs> {

@@ -101,9 +101,9 @@ describe("CmmImage", () => {
         expect(inputs).toEqual({
             ...common,
             target: "verify",
-            dockerfile: { inline: "ARG BASE_IMAGE=nvcr.io/nvidia/pytorch:26.03-py3\nFROM cmm AS verify\nCOPY checks /checks\nRUN /checks/all\n" },
+            dockerfile: { inline: "FROM cmm AS verify\nCOPY checks /checks\nRUN /checks/all\n" },
             context: { location: context, named: { cmm: { location: `docker-image://${repository}@${mockDigest("image")}` } } },
-            buildArgs: { BASE_IMAGE: baseImage },
+            buildArgs: {},
             exports: [{ cacheonly: {} }],
         });
         expect(dependsOn).toEqual([`${imageType} image`]);

@@ -56,6 +56,8 @@ export function mockDigest(name: string): string {
 
 /** Replaces the engine. An image gets `mockDigest` of its name; in a preview it is unknown. */
 export async function record({ preview = false } = {}): Promise<Recorder> {
+    // What the test before left behind, e.g. a component that was refused, is answered by its own mock.
+    await drained();
     const registrations: Registration[] = [];
     const hooks = new Map<string, Callback>();
     const running = new Map<string, number>();
@@ -106,12 +108,16 @@ export async function record({ preview = false } = {}): Promise<Recorder> {
             // An answer may let the next registration start, so the queue is drained until it stays empty.
             for (let before = -1; before !== registrations.length; ) {
                 before = registrations.length;
-                await (pulumi.runtime as unknown as { waitForRPCs(): Promise<void> }).waitForRPCs();
-                await new Promise((resolve) => setTimeout(resolve, 20));
+                await drained();
             }
         },
         mostAtOnce: (type) => peak.get(type) ?? 0,
     };
+}
+
+async function drained(): Promise<void> {
+    await (pulumi.runtime as unknown as { waitForRPCs(): Promise<void> }).waitForRPCs();
+    await new Promise((resolve) => setTimeout(resolve, 20));
 }
 
 /** `TYPE NAME`, as parents and dependencies are named. */

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { sliceDockerfile } from "../../components/internal/dockerfile";
+import { declaredArgs, sliceDockerfile } from "../../components/internal/dockerfile";
+import { refusal } from "../support/refusal";
 
 /** Text of a Dockerfile without the margin that it has in this file. */
 function dockerfile(text: string): string {
@@ -45,21 +46,17 @@ describe("a slice has the stages that the target reaches", () => {
         RUN --mount=from=build-b,target=/b --mount=type=bind,target=/all cp -r /b /all
     `);
 
-    test("in the file's order, each with the comment above it, and without the file's own", () => {
+    test("in the file's order, with the global ARGs they name and without the comments above stages", () => {
         expect(sliceDockerfile(text, "build-a")).toEqual({
             text: dockerfile(`
                 ARG BASE_IMAGE=example.com/base:1
                 ARG CUDA_ARCH_LIST=9.0a
-                # What everything is built in.
                 FROM \${BASE_IMAGE} AS base
                 RUN true
 
-                # A source.
                 FROM scratch AS src-a
                 ADD https://example.com/a.git#v1 /
 
-                # Compiles a.
-                # In two lines.
                 FROM base AS compile-a
                 ARG CUDA_ARCH_LIST
                 COPY build/run-logged /usr/local/bin/
@@ -93,8 +90,6 @@ describe("a slice has the stages that the target reaches", () => {
         expect(sliceDockerfile(text, "final", ["build-b", "build-a", "never-used"])).toEqual({
             text: dockerfile(`
                 ARG BASE_IMAGE=example.com/base:1
-                ARG CUDA_ARCH_LIST=9.0a
-                # What everything is built in.
                 FROM \${BASE_IMAGE} AS base
                 RUN true
 
@@ -107,17 +102,20 @@ describe("a slice has the stages that the target reaches", () => {
         });
     });
 
-    test("and stays the same when another stage's recipe or comment is edited", () => {
-        const edited = text.replace("COPY b.txt ./c.txt /app/", "COPY b.txt /app/").replace("# Explains the file.", "# Explains it.");
+    test("and stays the same when another stage's recipe or a comment above a stage is edited", () => {
+        const edited = text
+            .replace("COPY b.txt ./c.txt /app/", "COPY b.txt /app/")
+            .replace("# Explains the file.", "# Explains it.")
+            .replace("# In two lines.", "# In two lines of text.");
         expect(edited).not.toBe(text);
         expect(sliceDockerfile(edited, "build-a")).toEqual(sliceDockerfile(text, "build-a"));
         expect(sliceDockerfile(edited, "build-b")).not.toEqual(sliceDockerfile(text, "build-b"));
     });
 
     test("and refuses a target that does not exist with the ones that do", () => {
-        expect(() => sliceDockerfile(text, "build-c")).toThrow(
-            new Error("Dockerfile has no stage build-c; it has base, src-a, src-b, compile-a, build-a, build-b, final"),
-        );
+        expect(refusal(() => sliceDockerfile(text, "build-c"))).toEqual([
+            "target: build-c: is no stage of the Dockerfile; accepted: base, src-a, src-b, compile-a, build-a, build-b, final",
+        ]);
     });
 });
 
@@ -145,7 +143,7 @@ test("a heredoc's lines are neither instructions nor comments of the next stage"
         COPY b /
     `);
     expect(sliceDockerfile(text, "b")).toEqual({
-        text: "# b's\nFROM scratch AS b\nCOPY b /\n",
+        text: "FROM scratch AS b\nCOPY b /\n",
         contextPaths: ["b"],
         providedNames: [],
     });
@@ -176,7 +174,46 @@ test("only a bind mount reads files, and only a flag of RUN is a mount", () => {
     expect(sliceDockerfile(text, "a").contextPaths).toEqual(["one", "two"]);
 });
 
-test("a stage without a name is reached by its index", () => {
-    const text = "FROM scratch\nCOPY a /\nFROM scratch AS b\nCOPY --from=0 /a /\n";
-    expect(sliceDockerfile(text, "b")).toEqual({ text, contextPaths: ["a"], providedNames: [] });
+test("names of stages are compared as BuildKit does, whatever their case", () => {
+    const text = "FROM scratch AS Base\nCOPY a /\nFROM base AS b\nCOPY --from=BASE /a /\n";
+    expect(sliceDockerfile(text, "B")).toEqual({ text, contextPaths: ["a"], providedNames: [] });
+});
+
+test("a global ARG comes whole, over all its lines, with those that its default names", () => {
+    const text = dockerfile(`
+        ARG HOST=example.com
+        ARG UNUSED=1
+        ARG NAME=\
+            base
+        ARG BASE=\${HOST}/\${NAME}
+        FROM \${BASE} AS b
+    `);
+    expect(sliceDockerfile(text, "b").text).toBe(text.replace("ARG UNUSED=1\n", ""));
+});
+
+test("a file that the Dockerfile itself holds is no file of the context", () => {
+    const text = "FROM scratch AS a\nCOPY <<EOF /x\nhello\nEOF\nCOPY b /\n";
+    expect(sliceDockerfile(text, "a")).toEqual({ text, contextPaths: ["b"], providedNames: [] });
+});
+
+test("declared arguments are read from every ARG, several in one too", () => {
+    expect(declaredArgs("ARG A\nFROM scratch\nARG B=1 C\narg D=x\nRUN <<EOF\nARG E\nEOF\n")).toEqual(["A", "B", "C", "D"]);
+});
+
+describe("what cannot be sliced is refused in words", () => {
+    test.each(["COPY --from=0 /a /", "COPY --chmod=1 --from=0 /a /", "RUN --mount=from=0,target=/a true"])("a stage by its index: %s", (step) => {
+        expect(refusal(() => sliceDockerfile(`FROM scratch AS a\nFROM scratch AS b\n${step}\n`, "b"))).toEqual([
+            "Dockerfile: --from=0: names a stage by its index, which a slice moves; accepted: a name, FROM ... AS NAME",
+        ]);
+    });
+
+    test.each(["*.py", "dir/$X", "a?", "[ab]"])("a file by a pattern: %s", (source) => {
+        expect(refusal(() => sliceDockerfile(`FROM scratch AS a\nCOPY ${source} /\n`, "a"))).toEqual([
+            `Dockerfile: ${source}: is a glob, a variable or a list in JSON; accepted: the names of files and folders, so that a build's inputs are known`,
+        ]);
+    });
+
+    test("files in a list of JSON", () => {
+        expect(refusal(() => sliceDockerfile('FROM scratch AS a\nCOPY ["a", "b", "/"]\n', "a")).length).toBeGreaterThan(0);
+    });
 });
