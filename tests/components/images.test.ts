@@ -3,7 +3,7 @@ import { beforeEach, describe, expect, test } from "vitest";
 import { ManagedAllocator } from "../../components/allocator/managedAllocator";
 import { CmmImage, type CmmImageArgs } from "../../components/image/cmmImage";
 import { LmcacheImage } from "../../components/image/lmcacheImage";
-import { imageType, mockDigest, record, type Recorder, unknown, valueOf } from "../support/mocks";
+import { imageType, mockDigest, record, type Recorder, unknown, unknownOutput, valueOf } from "../support/mocks";
 import { builder, programs } from "../support/program";
 
 const program = programs();
@@ -192,9 +192,3 @@ describe("LmcacheImage", () => {
         expect(await valueOf(imageRef)).toBe(`${repository}@${mockDigest("lmcache")}`);
     });
 });
-
-/** An Output as a preview has it for a resource that is yet to be built. */
-function unknownOutput(): pulumi.Output<string> {
-    const no = () => Promise.resolve(false);
-    return new pulumi.Output<string>(new Set(), Promise.resolve(""), no(), no(), Promise.resolve(new Set<pulumi.Resource>()));
-}

@@ -147,6 +147,14 @@ async function invokeHook(name: string, callback: Callback): Promise<string> {
     }
 }
 
+/** An Output as a preview has it, of a resource that is yet to be made. */
+export function unknownOutput<T>(): pulumi.Output<T> {
+    const no = () => Promise.resolve(false);
+    // The constructor is the SDK's own and not part of its types.
+    const Output = pulumi.Output as unknown as new (...parts: unknown[]) => pulumi.Output<T>;
+    return new Output(new Set(), Promise.resolve(undefined), no(), no(), Promise.resolve(new Set()));
+}
+
 interface MockMonitor {
     registerResource(request: resources.RegisterResourceRequest, callback: unknown): Promise<void>;
     registerResourceHook(request: resources.RegisterResourceHookRequest, callback: (error: null, answer: object) => void): void;

@@ -63,13 +63,24 @@ describe("a node is refused", () => {
         ]);
     });
 
+    test("that has less LPDDR than EGM reserves", () => {
+        const lines = refusal(() => planNode({ egmEnabled: true, coherentMode: "numa", acknowledgeEgmHidesMemory: true, lpddrGiB: 4 }));
+        expect(lines[0]).toBe("node.lpddrGiB: 4: is less than EGM's reserved memory; accepted: 8 or more");
+    });
+
+    test("whose HBM is in use already", () => {
+        expect(refusal(() => planNode({ ...plain, hbmInUseMiB: 97_871 }))).toEqual([
+            "node.hbmInUseMiB: 97871: leaves nothing of the HBM; accepted: below 97871 less a reserve",
+        ]);
+    });
+
     test("for every wrong input at once", () => {
         const args = { egmEnabled: "yes", coherentMode: "cdmm", hbmMiB: 1.5, shmMiB: -1, lpddr: 480 } as never;
         expect(refusal(() => planNode(args))).toEqual([
             "node.hbmMiB: 1.5: is no whole number of MiB",
             "node.egmEnabled: yes: is not accepted; accepted: true or false; Extended GPU Memory in the BIOS",
             "node.coherentMode: cdmm: is not accepted; accepted: numa or driver; see /proc/driver/nvidia/params",
-            "node.shmMiB: -1: is negative",
+            "node.shmMiB: -1: is too small; accepted: 0 or more",
             "node.lpddr: is an unknown key; remove it, or see docs/configuration.md for the keys there are",
         ]);
     });

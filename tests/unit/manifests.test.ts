@@ -30,7 +30,7 @@ const pod: VllmPod = {
 
 /** The only container of a pod. */
 function container(overrides: Partial<VllmPod> = {}) {
-    const { containers, initContainers } = podSpec({ ...pod, ...overrides }) as {
+    const { containers, initContainers } = podSpec({ ...pod, ...overrides }) as unknown as {
         containers: { env: { name: string; value?: string; valueFrom?: object }[]; [key: string]: unknown }[];
         initContainers?: unknown;
     };
@@ -122,7 +122,7 @@ describe("what is not asked for is absent", () => {
     });
 
     test("a token of the API server, the host's namespaces and its folders", () => {
-        const spec = podSpec(pod) as Record<string, unknown>;
+        const spec = podSpec(pod) as unknown as Record<string, unknown>;
         expect(spec.automountServiceAccountToken).toBe(false);
         for (const key of ["hostNetwork", "hostPID", "hostIPC"]) {
             expect(spec).not.toHaveProperty(key);
@@ -151,7 +151,7 @@ describe("what is asked for is there", () => {
     });
 
     test("an existing claim in place of the pod's own cache", () => {
-        expect((podSpec({ ...pod, modelCacheClaim: "models" }) as { volumes: object[] }).volumes).toContainEqual({
+        expect((podSpec({ ...pod, modelCacheClaim: "models" }) as unknown as { volumes: object[] }).volumes).toContainEqual({
             name: "cache",
             persistentVolumeClaim: { claimName: "models" },
         });

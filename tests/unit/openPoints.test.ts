@@ -2,9 +2,13 @@ import { describe, expect, test } from "vitest";
 import { problemLine } from "../../components/internal/errors";
 import type { CmmPlatformArgs } from "../../components/platform/cmmPlatform";
 import { openPoints } from "../../components/platform/openPoints";
+import { defaultSources } from "../../components/stages/sources";
 import { settledPlatform } from "../support/platform";
 
 const lines = (overrides: Partial<CmmPlatformArgs> = {}) => openPoints(settledPlatform(overrides)).map(problemLine);
+const unresolved = Object.entries(defaultSources)
+    .filter(([, { commit }]) => commit === undefined)
+    .map(([source, { repository, ref }]) => [source, `${repository}#${ref}`]);
 const { image, registry, serving, stages } = settledPlatform();
 
 test("a settled platform has none", () => {
@@ -26,16 +30,10 @@ describe("an update is refused", () => {
         ]);
     });
 
-    test("with the table's own sources, of which four are resolved", () => {
+    test("with each of the table's sources that was never resolved to a commit", () => {
+        expect(unresolved).toContainEqual(["src-vllm", "https://sweetapi.com/biondizzle/vllm.git#cmm"]);
         expect(lines({ sources: {} })).toEqual(
-            [
-                ["src-triton", "https://github.com/triton-lang/triton.git#v3.6.0"],
-                ["src-lmcache", "https://github.com/LMCache/LMCache.git#v0.4.4"],
-                ["src-flash-attention", "https://github.com/Dao-AILab/flash-attention.git#main"],
-                ["src-cutlass", "https://github.com/NVIDIA/cutlass.git#v4.2.1"],
-                ["src-vllm", "https://sweetapi.com/biondizzle/vllm.git#cmm"],
-                ["src-infinistore", "https://github.com/bytedance/InfiniStore.git#0.2.33"],
-            ].map(
+            unresolved.map(
                 ([source, address]) =>
                     `gh200-vllm:sources.${source}: ${address}: is unpinned; accepted: a full commit; pulumi config set --path gh200-vllm:sources.${source}.commit COMMIT`,
             ),
@@ -74,12 +72,7 @@ describe("an update is refused", () => {
         expect(found.map((line) => line.split(": ")[0])).toEqual([
             "gh200-vllm:serving.acceptStandIn",
             "gh200-vllm:builder.endpoint",
-            "gh200-vllm:sources.src-triton",
-            "gh200-vllm:sources.src-lmcache",
-            "gh200-vllm:sources.src-flash-attention",
-            "gh200-vllm:sources.src-cutlass",
-            "gh200-vllm:sources.src-vllm",
-            "gh200-vllm:sources.src-infinistore",
+            ...unresolved.map(([source]) => `gh200-vllm:sources.${source}`),
             "gh200-vllm:stages.disabled",
         ]);
     });

@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { z } from "zod";
 import { resolve, zodProblems } from "../../components/internal/resolve";
 import { problemLine } from "../../components/internal/errors";
+import { unknownOutput, valueOf } from "../support/mocks";
 import { laterRefusal, refusal } from "../support/refusal";
 
 const schema = z.strictObject({
@@ -11,12 +12,15 @@ const schema = z.strictObject({
     names: z.array(z.string()).default([]),
 });
 
-const value = <T>(output: pulumi.Output<T>) => new Promise<T>((done) => void output.apply(done));
+/** All of them, as one value. */
+async function values(resolved: Record<string, pulumi.Output<unknown>>): Promise<Record<string, unknown>> {
+    return Object.fromEntries(await Promise.all(Object.entries(resolved).map(async ([key, output]) => [key, await valueOf(output)] as const)));
+}
 
 describe("resolve", () => {
     test("gives every property as an Output, defaulted", async () => {
         const resolved = resolve("part", schema, { size: 1, mode: undefined, names: undefined });
-        expect(await value(pulumi.all(resolved))).toEqual({ size: 1, mode: "a", names: [] });
+        expect(await values(resolved)).toEqual({ size: 1, mode: "a", names: [] });
     });
 
     test("names every wrong plain input at once, a line each, before any resource", () => {
@@ -25,19 +29,17 @@ describe("resolve", () => {
             "part.extra: is no input of this component; accepted: size, mode, names",
             "part.size: -1: is not positive; accepted: 1 or more",
             "part.mode: c: is not accepted; accepted: a or b",
-            "part.names.0: 1: expected string, received number",
+            "part.names.0: 1: is no string; accepted: a string",
         ]);
     });
 
     test("calls an absent required input missing", () => {
-        const lines = refusal(() => resolve("part", schema, { size: undefined, mode: "a", names: [] }));
-        expect(lines).toHaveLength(1);
-        expect(lines[0]).toMatch(/^part\.size: is missing\b/);
+        expect(refusal(() => resolve("part", schema, { size: undefined, mode: "a", names: [] }))).toEqual(["part.size: is missing"]);
     });
 
     test("checks an Output and a Promise when they are known", async () => {
         const resolved = resolve("part", schema, { size: pulumi.output(3), mode: Promise.resolve("b" as const), names: [] });
-        expect(await value(pulumi.all(resolved))).toEqual({ size: 3, mode: "b", names: [] });
+        expect(await values(resolved)).toEqual({ size: 3, mode: "b", names: [] });
     });
 
     test("refuses a wrong one then, by the same line", async () => {
@@ -53,8 +55,7 @@ describe("resolve", () => {
     });
 
     test("lets an input pass that a preview does not know", async () => {
-        const unknown = new pulumi.Output<number>(new Set(), Promise.resolve(0), Promise.resolve(false), Promise.resolve(false), Promise.resolve(new Set<pulumi.Resource>()));
-        const resolved = resolve("part", schema, { size: unknown, mode: "a", names: [] });
+        const resolved = resolve("part", schema, { size: unknownOutput(), mode: "a", names: [] });
         expect(await (resolved.size as unknown as { isKnown: Promise<boolean> }).isKnown).toBe(false);
     });
 });

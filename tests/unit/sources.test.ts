@@ -30,12 +30,13 @@ describe("the source table", () => {
             "src-flashinfer": "https://github.com/flashinfer-ai/flashinfer.git#v0.6.6",
             "src-lmcache": "https://github.com/LMCache/LMCache.git#v0.4.4",
             "src-flash-attention": "https://github.com/Dao-AILab/flash-attention.git#main",
+            "src-flash-attn-cutlass": "https://github.com/NVIDIA/cutlass.git#7127592069c2fe01b041e174ba4345ef9b279671",
             "src-cutlass": "https://github.com/NVIDIA/cutlass.git#v4.2.1",
             "src-vllm": "https://sweetapi.com/biondizzle/vllm.git#cmm",
             "src-vllm-flash-attn": "https://github.com/vllm-project/flash-attention.git#29210221863736a08f71a866459e368ad1ac4a95",
             "src-flashmla": "https://github.com/vllm-project/FlashMLA.git#692917b1cda61b93ac9ee2d846ec54e75afe87b1",
             "src-qutlass": "https://github.com/IST-DASLab/qutlass.git#830d2c4537c7396e14a02a46fbddd18b5d107c65",
-            "src-infinistore": "https://github.com/bytedance/InfiniStore.git#0.2.33",
+            "src-infinistore": "https://github.com/bytedance/InfiniStore.git#main",
         });
     });
 

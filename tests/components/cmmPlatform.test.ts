@@ -1,0 +1,228 @@
+import * as pulumi from "@pulumi/pulumi";
+import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
+import { platformArgs, platformProviders } from "../../components/config/platformArgs";
+import { loadConfig } from "../../components/config/load";
+import { CmmPlatform, type CmmPlatformArgs } from "../../components/platform/cmmPlatform";
+import { imageType, mockDigest, record, type Recorder, type Registration, unknown, valueOf } from "../support/mocks";
+import { baseDigest, commit, settledPlatform } from "../support/platform";
+import { programs } from "../support/program";
+import { refusal } from "../support/refusal";
+import { stackConfig } from "../support/stackFile";
+
+const program = programs();
+const stages = ["build-triton", "build-triton-kernels", "build-flashinfer", "build-lmcache", "build-flash-attention", "build-vllm", "build-infinistore"];
+const stageRepository = "atl.vultrcr.com/vllm/gh200-vllm-cmm-stages";
+
+/** A whole platform, settled once, for the tests that only look at it. */
+let whole: Recorder;
+beforeAll(async () => {
+    program();
+    whole = await record();
+    platform();
+    await whole.settled();
+});
+
+let recorder: Recorder;
+beforeEach(async () => {
+    program();
+    recorder = await record();
+});
+afterEach(() => vi.restoreAllMocks());
+
+const { image, stages: stagesArgs } = settledPlatform();
+const platform = (overrides: Partial<CmmPlatformArgs> = {}) => new CmmPlatform("gh200", settledPlatform(overrides));
+const images = (of = recorder) => of.ofType(imageType).map(({ name }) => name);
+const ours = (of = recorder) => of.registrations.filter(({ type }) => type.startsWith("gh200-vllm:"));
+
+test("a platform is the source document's story: builder, seven stages, allocator, image, release, node, server", () => {
+    expect(ours(whole).map(({ type, name }) => `${type.replace("gh200-vllm:index:", "")} ${name}`).sort()).toEqual(
+        [
+            "CmmPlatform gh200",
+            "RemoteBuilder gh200-builder",
+            ...stages.map((stage) => `BuildStage gh200-${stage}`),
+            "ManagedAllocator gh200-build-managed-alloc",
+            "CmmImage gh200-image",
+            "LmcacheImage gh200-lmcache-image",
+            "ImageRelease gh200-release",
+            "Gh200Node gh200-node",
+            "VllmServer gh200-vllm",
+        ].sort(),
+    );
+    for (const component of ours(whole).filter(({ name }) => name !== "gh200")) {
+        expect(component.parent, component.name).toBe("gh200-vllm:index:CmmPlatform gh200");
+    }
+});
+
+test("images are built one at a time, in the source document's order", () => {
+    expect(images(whole)).toEqual([
+        ...stages.map((stage) => `gh200-${stage}`),
+        "gh200-build-managed-alloc",
+        "gh200-image",
+        "gh200-image-verify",
+        "gh200-lmcache-image",
+        "gh200-release",
+    ]);
+    expect(whole.mostAtOnce(imageType)).toBe(1);
+});
+
+test("the deployment is registered after the release, and runs exactly its digest", () => {
+    const order = whole.registrations.map(({ type, name }) => `${type} ${name}`);
+    const deployment = whole.only("kubernetes:apps/v1:Deployment", "gh200-vllm");
+    expect(order.indexOf("kubernetes:apps/v1:Deployment gh200-vllm")).toBeGreaterThan(order.indexOf(`${imageType} gh200-release`));
+    expect(deployment.dependsOn).toContain(`${imageType} gh200-release`);
+    expect(JSON.stringify(deployment.inputs)).toContain(`"image":"atl.vultrcr.com/vllm/gh200-vllm-cmm@${mockDigest("gh200-release")}"`);
+});
+
+test("the release carries the pipeline parameters' name and the verified image", () => {
+    const release = whole.only(imageType, "gh200-release");
+    expect(release.inputs.tags).toEqual([
+        "atl.vultrcr.com/vllm/gh200-vllm-cmm:cmm-cmm",
+        `atl.vultrcr.com/vllm/gh200-vllm-cmm:cmm-cmm-${mockDigest("gh200-image").slice("sha256:".length, "sha256:".length + 12)}`,
+    ]);
+    expect(release.inputs.context).toMatchObject({
+        named: { release: { location: `docker-image://${stageRepository}@${mockDigest("gh200-image")}` } },
+    });
+    expect(release.dependsOn).toEqual(expect.arrayContaining([`${imageType} gh200-image`, `${imageType} gh200-image-verify`]));
+});
+
+describe("every image", () => {
+    const each = (claim: (registration: Registration) => void) => {
+        expect(images(whole)).toHaveLength(12);
+        whole.ofType(imageType).forEach(claim);
+    };
+
+    test("is kept in the registry, built by the one builder after its hook, never in a preview", () =>
+        each(({ name, inputs, retainOnDelete, hooks }) => {
+            expect(retainOnDelete, name).toBe(true);
+            expect(inputs, name).toMatchObject({ builder: { name: "gh200" }, push: false, buildOnPreview: false, platforms: ["linux/arm64"] });
+            expect(hooks.beforeCreate, name).toContain(`${name}:builder`);
+            expect(hooks.beforeUpdate, name).toEqual(hooks.beforeCreate);
+        }));
+
+    test("runs no command of the machine, and holds no empty text and no secret", () =>
+        each(({ name, inputs }) => {
+            const text = JSON.stringify(inputs);
+            expect(inputs, name).not.toHaveProperty("exec");
+            expect(text, name).not.toContain('"push":true');
+            expect(text, name).not.toMatch(/:""/);
+            expect(text, name).not.toMatch(/builder key|registry password/);
+        }));
+
+    test("names its base by digest, where it has one, and every source by its full commit", () =>
+        each(({ name, inputs }) => {
+            const args = inputs.buildArgs as Record<string, string>;
+            expect(args.BASE_IMAGE ?? `nvcr.io/nvidia/pytorch:26.03-py3@${baseDigest}`, name).toBe(`nvcr.io/nvidia/pytorch:26.03-py3@${baseDigest}`);
+            const named = (inputs.context as { named?: Record<string, { location: string }> }).named ?? {};
+            for (const { location } of Object.values(named)) {
+                expect(location, name).toMatch(/^(docker-image:\/\/\S+@sha256:[0-9a-f]{64}|https:\/\/\S+#[0-9a-f]{40}|\.gh200\/contexts\/[0-9a-f]{16})$/);
+            }
+        }));
+});
+
+test("each stage gets its own jobs, architecture and revision, and no other stage's", () => {
+    const args = (target: string) => whole.only(imageType, `gh200-${target}`).inputs.buildArgs;
+    const common = { BASE_IMAGE: `nvcr.io/nvidia/pytorch:26.03-py3@${baseDigest}`, SOURCE_DATE_EPOCH: "1775088000", CUDA_ARCH_LIST: "9.0a" };
+    expect(args("build-vllm")).toEqual({ ...common, MAX_JOBS: "13", SRC_VLLM_REVISION: commit });
+    expect(args("build-lmcache")).toEqual({ ...common, MAX_JOBS: "31", SRC_LMCACHE_REVISION: commit });
+    expect(args("build-flash-attention")).toEqual({ ...common, MAX_JOBS: "13", SRC_FLASH_ATTENTION_REVISION: commit });
+});
+
+test("the stages of the image come by digest", () => {
+    expect(whole.only(imageType, "gh200-image").inputs.context).toMatchObject({
+        named: Object.fromEntries(
+            [...stages, "build-managed-alloc"].map((stage) => [
+                stage,
+                { location: `docker-image://${stageRepository}@${mockDigest(`gh200-${stage}`)}` },
+            ]),
+        ),
+    });
+    expect(whole.only(imageType, "gh200-lmcache-image").inputs.context).toMatchObject({
+        named: { "build-lmcache": { location: `docker-image://${stageRepository}@${mockDigest("gh200-build-lmcache")}` } },
+    });
+});
+
+test("its outputs say what is deployed, from what, and what the memory is promised to", async () => {
+    const { deployRef, releaseRef, lmcacheRef, stageDigests, endpoint, memoryPlan } = platform();
+    expect(await valueOf(deployRef)).toBe(`atl.vultrcr.com/vllm/gh200-vllm-cmm@${mockDigest("gh200-release")}`);
+    expect(await valueOf(releaseRef)).toBe("atl.vultrcr.com/vllm/gh200-vllm-cmm:cmm-cmm");
+    expect(await valueOf(lmcacheRef)).toBe(`${stageRepository}@${mockDigest("gh200-lmcache-image")}`);
+    expect(await valueOf(stageDigests)).toEqual(
+        Object.fromEntries([...stages, "build-managed-alloc"].map((stage) => [stage, mockDigest(`gh200-${stage}`)])),
+    );
+    expect(await valueOf(endpoint)).toBe("http://gh200-vllm.vllm.svc:8000");
+    expect(await valueOf(memoryPlan)).toMatch(/^profile driver: Linux sees 478\.6 GiB/);
+});
+
+describe("a stage that is left out", () => {
+    const disabled = ["build-flash-attention", "build-infinistore"];
+    beforeEach(async () => {
+        platform({ stages: { ...stagesArgs, disabled } });
+        await recorder.settled();
+    });
+
+    test("is no resource, and the others keep their order, one at a time", () => {
+        expect(images().slice(0, 6)).toEqual([
+            ...stages.filter((stage) => !disabled.includes(stage)).map((stage) => `gh200-${stage}`),
+            "gh200-build-managed-alloc",
+        ]);
+        expect(recorder.mostAtOnce(imageType)).toBe(1);
+    });
+
+    test("is not compiled inside the image in its place", () => {
+        const { inputs } = recorder.only(imageType, "gh200-image");
+        expect((inputs.dockerfile as { inline: string }).inline).not.toMatch(/^FROM \S+ AS (compile|src)-/m);
+    });
+});
+
+test("an image that exists already is deployed, and nothing is built", async () => {
+    const use = `atl.vultrcr.com/vllm/gh200-vllm-cmm@sha256:${"c".repeat(64)}`;
+    const { deployRef, releaseRef, lmcacheRef, stageDigests } = platform({ builder: {}, image: { ...image, use } });
+    await recorder.settled();
+    expect(images()).toEqual([]);
+    expect(ours().map(({ name }) => name).sort()).toEqual(["gh200", "gh200-node", "gh200-vllm"]);
+    expect(await valueOf(pulumi.all([deployRef, releaseRef, lmcacheRef, stageDigests]))).toEqual([use, use, "", {}]);
+    expect(JSON.stringify(recorder.only("kubernetes:apps/v1:Deployment", "gh200-vllm").inputs)).toContain(`"image":"${use}"`);
+});
+
+describe("what is still open", () => {
+    test("ends an update before its first child", async () => {
+        expect(refusal(() => platform({ builder: {} }))).toEqual([expect.stringMatching(/^gh200-vllm:builder\.endpoint: is unset/)]);
+        await recorder.settled();
+        expect(recorder.registrations.map(({ name }) => name)).toEqual(["gh200"]);
+    });
+
+    test("is one warning of a preview, a line each, which shows the whole plan", async () => {
+        const warn = vi.spyOn(pulumi.log, "warn").mockResolvedValue();
+        recorder = await record({ preview: true });
+        platform({ builder: {}, image: { ...image, base: { name: "nvcr.io/nvidia/pytorch:26.03-py3" } } });
+        await recorder.settled();
+        expect(warn.mock.calls.map(([text]) => text.split("\n").map((line) => line.split(":").slice(0, 2).join(":")))).toEqual([
+            ["an update of this stack is refused until these are settled:", "gh200-vllm:builder.endpoint", "gh200-vllm:image.base"],
+        ]);
+        expect(images()).toHaveLength(12);
+    });
+});
+
+test("a preview of the committed gh200 stack registers the whole graph, without a builder, registry or cluster", async () => {
+    const warn = vi.spyOn(pulumi.log, "warn").mockResolvedValue();
+    recorder = await record({ preview: true });
+    pulumi.runtime.setAllConfig(stackConfig("gh200"));
+    const config = loadConfig();
+    new CmmPlatform("gh200", platformArgs(config), { providers: platformProviders(config) });
+    await recorder.settled();
+    expect(warn).toHaveBeenCalledTimes(1);
+    expect(images()).toHaveLength(12);
+    expect(recorder.ofType("kubernetes:apps/v1:Deployment")).toHaveLength(1);
+    expect(JSON.stringify(recorder.only("kubernetes:apps/v1:Deployment", "gh200-vllm").inputs)).toContain(`"image":"${unknown}"`);
+    expect(recorder.only("pulumi:providers:docker-build", "builds").inputs).toMatchObject({ registries: "[]" });
+    expect(recorder.only("pulumi:providers:kubernetes", "cluster").inputs).toMatchObject({ clusterIdentifier: "gh200" });
+});
+
+test("the providers get the registry's password as a secret, for its host alone", async () => {
+    const config = { ...stackConfig("gh200"), "gh200-vllm:registry": '{"address":"atl.vultrcr.com/vllm","username":"pusher"}', "gh200-vllm:registryPassword": "hunter2" };
+    pulumi.runtime.setAllConfig(config, ["gh200-vllm:registryPassword"]);
+    platformProviders(loadConfig());
+    await recorder.settled();
+    const { registries } = recorder.only("pulumi:providers:docker-build", "builds").inputs as { registries: { secret: string } };
+    expect(JSON.parse(registries.secret)).toEqual([{ address: "atl.vultrcr.com", username: "pusher", password: "hunter2" }]);
+});
