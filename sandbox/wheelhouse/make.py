@@ -51,7 +51,7 @@ def wheel(name: str, version: str) -> tuple[str, bytes]:
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
         for path, text in files.items():
             entry = zipfile.ZipInfo(path, (2026, 4, 2, 0, 0, 0))
-            entry.external_attr = (0o755 if "/scripts/" in path else 0o644) << 16
+            entry.external_attr = (0o100755 if "/scripts/" in path else 0o100644) << 16
             entry.create_system = 3
             archive.writestr(entry, text)
     return f"{module}-{version}-py3-none-any.whl", out.getvalue()

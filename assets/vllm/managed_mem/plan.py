@@ -110,15 +110,19 @@ def make(user: User, measured: Measured) -> Plan:
 
 
 def measure() -> Measured:
-    total, used, device, simulated = read_nvml()
-    return Measured(total, used, host_available(), cgroup_left(), device, simulated)
+    total, used, device, simulated, gpu_is_node = read_nvml()
+    return Measured(total, used, host_available(gpu_is_node=gpu_is_node), cgroup_left(), device, simulated)
 
 
-def host_available(sysfs: str = "/sys/devices/system/node") -> int:
-    """Free and reclaimable memory of the NUMA nodes that have CPUs: on a GH200 the HBM is a node too, without any."""
+def host_available(sysfs: str = "/sys/devices/system/node", gpu_is_node: bool = True) -> int:
+    """Free and reclaimable memory of the NUMA nodes that have CPUs.
+
+    On a GH200 the HBM can be a node too, without CPUs. Other nodes without CPUs (hot-plugged memory of a virtual machine)
+    count only where the driver says that its GPUs are no nodes.
+    """
     available = 0
     for node in glob.glob(f"{sysfs}/node[0-9]*"):
-        if not Path(node, "cpulist").read_text().strip():
+        if gpu_is_node and not Path(node, "cpulist").read_text().strip():
             continue
         field = {m[1]: int(m[2]) * 1024 for m in re.finditer(r"Node \d+ (\S+):\s+(\d+) kB", Path(node, "meminfo").read_text())}
         available += field["MemFree"] + field.get("Inactive(file)", 0) + field.get("SReclaimable", 0)
@@ -151,12 +155,15 @@ class _NvmlMemory(ctypes.Structure):
     _fields_ = [("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong)]
 
 
-def read_nvml() -> tuple[int | None, int, str, str]:
-    """Total and used HBM, the name and a stand-in's own words. NVML, because a CUDA call here would break the forks of vLLM."""
+NOT_SUPPORTED = 3  # nvmlReturn_t
+
+
+def read_nvml() -> tuple[int | None, int, str, str, bool]:
+    """Total and used HBM, the name, a stand-in's own words, and whether the GPU may be a NUMA node. NVML, because a CUDA call here would break the forks of vLLM."""
     try:
         nvml = ctypes.CDLL("libnvidia-ml.so.1")
     except OSError:
-        return None, 0, "", ""
+        return None, 0, "", "", True
     simulated = ""
     if hasattr(nvml, "nvml_stand_in"):
         nvml.nvml_stand_in.restype = ctypes.c_char_p
@@ -164,16 +171,18 @@ def read_nvml() -> tuple[int | None, int, str, str]:
     handle, memory, name = ctypes.c_void_p(), _NvmlMemory(), ctypes.create_string_buffer(96)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
     if nvml.nvmlInit_v2():
-        return None, 0, "", simulated
+        return None, 0, "", simulated, True
     try:
         if visible.isdigit():
             failed = nvml.nvmlDeviceGetHandleByIndex_v2(ctypes.c_uint(int(visible)), ctypes.byref(handle))
         else:
             failed = nvml.nvmlDeviceGetHandleByUUID(visible.encode(), ctypes.byref(handle))
         if failed or nvml.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)):
-            return None, 0, "", simulated
+            return None, 0, "", simulated, True
         nvml.nvmlDeviceGetName(handle, name, ctypes.c_uint(len(name)))
-        return memory.total, memory.used, name.value.decode(), simulated
+        node = ctypes.c_uint()
+        gpu_is_node = not hasattr(nvml, "nvmlDeviceGetNumaNodeId") or nvml.nvmlDeviceGetNumaNodeId(handle, ctypes.byref(node)) != NOT_SUPPORTED
+        return memory.total, memory.used, name.value.decode(), simulated, gpu_is_node
     finally:
         nvml.nvmlShutdown()
 
