@@ -28,7 +28,7 @@ export async function prepareKwok(layout: Layout, binary: string, apiServerPort:
   const stages = path.join(CHECKOUT, "sandbox", "kwok", "stages.yaml");
   return {
     name: "kwok",
-    command: [binary, `--kubeconfig=${access}`, `--config=${stages}`, `--manage-nodes-with-label-selector=${SIMULATED}=true`, "--node-lease-duration-seconds=40", `--server-address=127.0.0.1:${port}`],
+    command: [binary, `--kubeconfig=${access}`, `--config=${stages}`, `--manage-nodes-with-label-selector=${SIMULATED}=true`, "--node-lease-duration-seconds=40", `--server-address=127.0.0.1:${port}`, "--v=WARN"],
     files: [access, stages, client.cert],
     probe: () => httpHealth(http, { host: "127.0.0.1", port, path: "/healthz" }),
     timeoutSeconds: 30,

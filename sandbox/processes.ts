@@ -156,7 +156,9 @@ async function waitReady(daemon: Daemon, limit: number, alive: () => boolean): P
 }
 
 function fingerprintOf(daemon: Daemon): string {
-  const hash = createHash("sha256").update(JSON.stringify([daemon.command, daemon.env ?? {}]));
+  // A program from PATH may be upgraded where it is.
+  const { ino, size, mtimeMs } = fs.statSync(daemon.command[0] as string);
+  const hash = createHash("sha256").update(JSON.stringify([daemon.command, daemon.env ?? {}, ino, size, mtimeMs]));
   for (const file of daemon.files ?? []) {
     hash.update(fs.readFileSync(file));
   }
