@@ -1,0 +1,44 @@
+import * as fs from "node:fs";
+import * as path from "node:path";
+import { expect, test } from "vitest";
+import { sliceDockerfile } from "../../components/internal/dockerfile";
+import { defaultSources } from "../../components/stages/sources";
+import { stageTable } from "../../components/stages/table";
+import { repositoryRoot } from "../support/stackFile";
+
+/* The production Dockerfile against the tables that the program drives it by; no recipe is run. */
+const folder = path.join(repositoryRoot, "assets", "vllm");
+const text = fs.readFileSync(path.join(folder, "Dockerfile"), "utf8");
+const targets = [...stageTable.map(({ target }) => target), "build-managed-alloc"];
+const sources = Object.keys(defaultSources);
+const stageNames = [...text.matchAll(/^FROM \S+ AS (\S+)/gim)].map((match) => match[1]!);
+
+test("every source of the table takes the place of a stage, and every such stage has a source", () => {
+    expect(stageNames.filter((name) => name.startsWith("src-")).sort()).toEqual([...sources].sort());
+});
+
+test.each(targets)("%s fetches nothing by itself, and reads files that exist", (target) => {
+    const slice = sliceDockerfile(text, target, [...sources, "locks", "wheelhouse"]);
+    expect(slice.text).not.toMatch(/^FROM \S+ AS src-/im);
+    expect(slice.contextPaths.filter((file) => !fs.existsSync(path.join(folder, file)))).toEqual([]);
+    expect(slice.contextPaths).not.toContain(".");
+});
+
+test("every compiled stage reads a source of its own, and the allocator none", () => {
+    for (const target of targets) {
+        const { providedNames } = sliceDockerfile(text, target, sources);
+        expect(providedNames.length > 0, target).toBe(target !== "build-managed-alloc");
+    }
+});
+
+test("the final image compiles nothing: it takes every stage of the table as it was built", () => {
+    const slice = sliceDockerfile(text, "final", [...targets, "locks", "wheelhouse"]);
+    expect(slice.text).not.toMatch(/^FROM \S+ AS (src|compile|build)-/im);
+    expect(slice.providedNames.filter((name) => name.startsWith("build-")).sort()).toEqual([...targets].sort());
+});
+
+test("the verification runs in the assembled image and has no other base", () => {
+    const slice = sliceDockerfile(text, "verify", ["cmm"]);
+    expect(slice.providedNames).toEqual(["cmm"]);
+    expect(slice.text.match(/^FROM .*$/gim)).toEqual([expect.stringMatching(/^FROM cmm AS verify$/i)]);
+});
