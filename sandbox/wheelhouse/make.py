@@ -10,12 +10,13 @@ import zipfile
 
 HERE = pathlib.Path(__file__).parent
 
-# Lock file: the packages that it names. The lock files are those of assets/vllm/locks.
+# Lock file: the packages that it names. The lock files are those of assets/vllm/locks and assets/lmcache/locks.
 LOCKS = {
     "build.txt": ["stand-in-build-dependency"],
     "flashinfer.txt": ["stand-in-tvm-ffi"],
     "triton.txt": ["triton"],
     "runtime.txt": ["stand-in-runtime-dependency"],
+    "lmcache.txt": ["stand-in-runtime-dependency"],
 }
 VERSIONS = {"triton": "3.6.0+stand.in"}
 SCRIPTS = {
