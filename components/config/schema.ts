@@ -40,7 +40,7 @@ const stagesSchema = z.strictObject({
     builderMemoryGiB: z.number().min(10).meta({ description: "Memory of the builder; it bounds the compile jobs.", unit: "GiB" }),
     builderCores: z.int().positive().meta({ description: "Cores of the builder.", unit: "cores" }),
     wheelhouse: folder.optional().meta({ description: "Folder with pip.conf and wheels in place of the package index." }),
-    locks: folder.optional().meta({ description: "Folder with the hash-locked Python requirements." }),
+    locks: folder.optional().meta({ description: "Folder with the hash-locked Python requirements; assets/vllm/locks where absent." }),
 });
 
 /** Everything that other components supply, or that is a secret of its own, is no part of the section. */
@@ -49,6 +49,7 @@ const servingSchema = vllmServerSchema.omit({
     podLimitMiB: true,
     hbmBudgetMiB: true,
     hostBudgetMiB: true,
+    hbmReserveMiB: true,
     hostReserveMiB: true,
     shmMiB: true,
     registryHost: true,

@@ -82,6 +82,8 @@ export class Gh200Node extends pulumi.ComponentResource {
     public readonly profile!: pulumi.Output<string>;
     /** HBM in MiB for weights, KV cache and activations. */
     public readonly hbmBudgetMiB!: pulumi.Output<number>;
+    /** HBM in MiB that stays free. */
+    public readonly hbmReserveMiB!: pulumi.Output<number>;
     /** Host memory in MiB that managed memory may overflow into. */
     public readonly hostBudgetMiB!: pulumi.Output<number>;
     /** Memory request and limit of the pod in MiB. */
@@ -99,6 +101,7 @@ export class Gh200Node extends pulumi.ComponentResource {
         const outputs = {
             profile: pulumi.output(plan.profile as string),
             hbmBudgetMiB: pulumi.output(plan.hbmBudgetMiB),
+            hbmReserveMiB: pulumi.output(plan.hbmReserveMiB),
             hostBudgetMiB: pulumi.output(plan.hostBudgetMiB),
             podLimitMiB: pulumi.output(plan.podLimitMiB),
             shmMiB: pulumi.output(plan.podTermsMiB.shm),

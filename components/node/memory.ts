@@ -91,6 +91,8 @@ export interface MemoryPlan {
     view: OsView;
     /** HBM for weights, KV cache and activations. */
     hbmBudgetMiB: number;
+    /** HBM that stays free. */
+    hbmReserveMiB: number;
     /** Host memory that managed memory may overflow into. */
     hostBudgetMiB: number;
     /** The pod's memory, request and limit alike, term by term. */
@@ -115,6 +117,7 @@ export function planMemory(node: NodeMemory, demand: PodDemand): MemoryPlan {
         profile: memoryProfile(node),
         view,
         hbmBudgetMiB,
+        hbmReserveMiB: hbmReserveMiB(node),
         hostBudgetMiB,
         podTermsMiB: {
             hostProcess: demand.hostProcessMiB,

@@ -50,7 +50,7 @@ export interface StagesArgs {
     builderCores: number;
     /** Folder with pip.conf and wheels that take the place of the package index. Default: none. */
     wheelhouse?: string;
-    /** Folder with the hash-locked requirements. Default: the Dockerfile's own. */
+    /** Folder with the hash-locked requirements. Default: `assets/vllm/locks`. */
     locks?: string;
 }
 
@@ -126,6 +126,7 @@ export class CmmPlatform extends pulumi.ComponentResource {
                 image: images.deployRef,
                 podLimitMiB: node.podLimitMiB,
                 hbmBudgetMiB: node.hbmBudgetMiB,
+                hbmReserveMiB: node.hbmReserveMiB,
                 hostBudgetMiB: node.hostBudgetMiB,
                 shmMiB: node.shmMiB,
                 hostReserveMiB: node.headroomMiB,
@@ -163,7 +164,7 @@ function buildImages(parent: CmmPlatform, name: string, args: CmmPlatformArgs): 
     };
     const wheels = {
         ...(stageArgs.wheelhouse !== undefined && { wheelhouse: stageArgs.wheelhouse }),
-        ...(stageArgs.locks !== undefined && { locks: stageArgs.locks }),
+        locks: stageArgs.locks ?? "assets/vllm/locks",
     };
     const commonArgs = {
         SOURCE_DATE_EPOCH: `${image.sourceDateEpoch}`,
@@ -203,7 +204,11 @@ function buildImages(parent: CmmPlatform, name: string, args: CmmPlatformArgs): 
         { ...shared, buildArgs: commonArgs },
         { parent, dependsOn: [last] },
     );
-    const stageRefs = mapValues(built, (stage) => pulumi.interpolate`docker-image://${stage.imageRef}`);
+    const stageRefs: Record<string, pulumi.Input<string>> = {
+        ...mapValues(built, (stage) => pulumi.interpolate`docker-image://${stage.imageRef}`),
+        // Without a context in its place, the image would compile the stage itself.
+        ...Object.fromEntries(stageArgs.disabled.map((target) => [target, "assets/vllm/build/left-out"])),
+    };
     const cmm = new CmmImage(
         `${name}-image`,
         { ...shared, stageRefs, namedContexts: wheels, buildArgs: { ...commonArgs, ...revisions } },

@@ -19,6 +19,7 @@ export interface VllmPod {
     shmMiB: number;
     hbmBudgetMiB: number;
     hostBudgetMiB: number;
+    hbmReserveMiB: number;
     hostReserveMiB: number;
     placement: string;
     acceptStandIn: boolean;
@@ -142,6 +143,7 @@ function environment(pod: VllmPod): types.input.core.v1.EnvVar[] {
         VLLM_NO_USAGE_STATS: "1",
         MANAGED_MEM_PLACEMENT: pod.placement,
         MANAGED_MEM_HBM: `${pod.hbmBudgetMiB}MiB`,
+        MANAGED_MEM_HBM_RESERVE: `${pod.hbmReserveMiB}MiB`,
         MANAGED_MEM_HOST: `${pod.hostBudgetMiB}MiB`,
         MANAGED_MEM_HOST_RESERVE: `${pod.hostReserveMiB}MiB`,
         ...(pod.acceptStandIn && { MANAGED_MEM_ACCEPT_STAND_IN: "1" }),

@@ -29,6 +29,8 @@ export interface VllmServerArgs {
     hbmBudgetMiB: pulumi.Input<number>;
     /** Host memory in MiB that the launcher may overflow into, from a Gh200Node. */
     hostBudgetMiB: pulumi.Input<number>;
+    /** HBM in MiB that the launcher leaves free. Default: 3915, 4 percent of 97871. */
+    hbmReserveMiB?: pulumi.Input<number>;
     /** Host memory in MiB that the launcher leaves free within the pod's limit. Default: 512. */
     hostReserveMiB?: pulumi.Input<number>;
     /** Where weights and KV cache lie. Default: `hbm-first`. */
@@ -87,6 +89,7 @@ export const vllmServerSchema = z.strictObject({
     podLimitMiB: z.int().positive().meta({ description: "Memory request and limit of the pod.", unit: "MiB" }),
     hbmBudgetMiB: z.int().nonnegative().meta({ description: "HBM that the launcher may use.", unit: "MiB" }),
     hostBudgetMiB: z.int().nonnegative().meta({ description: "Host memory that the launcher may overflow into.", unit: "MiB" }),
+    hbmReserveMiB: z.int().nonnegative().default(3915).meta({ description: "HBM that the launcher leaves free.", unit: "MiB" }),
     hostReserveMiB: z.int().nonnegative().default(512).meta({ description: "Host memory that the launcher leaves free within the limit.", unit: "MiB" }),
     placement: z.enum(Placement, { error: "accepted: hbm-first, managed, managed-prefetch or off" }).default(Placement.HbmFirst).meta({ description: "Where weights and KV cache lie." }),
     acceptStandIn: z.boolean().default(false).meta({ description: "Let the launcher run on stand-ins; for sandboxes." }),

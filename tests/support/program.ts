@@ -66,6 +66,8 @@ export function programs(): () => string {
         const folder = temporaryFolder();
         writeTree(folder, {
             "assets/vllm/Dockerfile": vllmDockerfile,
+            "assets/vllm/build/left-out/LEFT-OUT": "",
+            "assets/vllm/locks/runtime.txt": "",
             "assets/vllm/managed_alloc.cu": "// allocator\n",
             "assets/vllm/vllm_managed_mem.py": "# launcher\n",
             "assets/vllm/checks/all": "#!/bin/sh\n",

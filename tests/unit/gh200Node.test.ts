@@ -18,10 +18,10 @@ describe("the committed stacks", () => {
         expect(plan.unprovenMiB).toBe(387_091);
     });
 
-    test("sandbox: 1 GiB of overflow beside 1.75 GiB of HBM", () => {
+    test("sandbox: 1 GiB of overflow beside 0.9 GiB of HBM", () => {
         const plan = planNode(nodeOf("sandbox"));
         expect(plan.profile).toBe("driver");
-        expect(plan.hbmBudgetMiB).toBe(1792);
+        expect(plan.hbmBudgetMiB).toBe(896);
         expect(plan.hostBudgetMiB).toBe(1024);
         expect(plan.podLimitMiB).toBe(1024 + 1024 + 64 + 256);
         expect(plan.unprovenMiB).toBe(0);

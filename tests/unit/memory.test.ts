@@ -63,6 +63,7 @@ describe("475 GiB of managed memory", () => {
             profile: "egm-numa",
             view: { lpddrMiB: 8_080, onlinedHbmMiB: 97_280, hiddenMiB: 483_328, totalMiB: 105_360 },
             hbmBudgetMiB: 79_036,
+            hbmReserveMiB: 3915,
             hostBudgetMiB: 1438,
             podTermsMiB: { hostProcess: 4096, hostOverflow: 1438, shm: 1024, pinned: 0, headroom: 512 },
             podLimitMiB: 7070,

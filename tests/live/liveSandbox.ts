@@ -1,0 +1,141 @@
+import { execFileSync, spawnSync } from "node:child_process";
+import * as fs from "node:fs";
+import * as os from "node:os";
+import * as path from "node:path";
+import { findTool, pulumiEnvironment, sandboxState } from "../../tools/toolchain";
+import { type Answer, ProgramCopy } from "./programCopy";
+
+const CHECKOUT = path.resolve(__dirname, "../..");
+const STACK = "sandbox";
+
+/** What sandbox/main.ts writes of a sandbox. */
+export interface SandboxFacts {
+    registry: { address: string; username: string; passwordFile: string; caFile: string };
+    builder: { endpoint: string; caFile: string; certFile: string; keyFile: string; serverName: string };
+}
+
+/** A sandbox of this test run's own, and a copy of the program that deploys to it. */
+export class LiveSandbox {
+    readonly folder = fs.mkdtempSync(path.join(os.tmpdir(), "gh200-sandbox-"));
+    facts!: SandboxFacts;
+    private copies: ProgramCopy[] = [];
+
+    /** Starts the daemons without an update; also the repair after one was killed. */
+    start(): void {
+        this.main("up", "--no-up");
+        this.facts = JSON.parse(fs.readFileSync(path.join(this.folder, "sandbox.json"), "utf8")) as SandboxFacts;
+    }
+
+    /** A checkout on a machine of its own: another path, home, umask and buildx store; the same state. */
+    async machine(): Promise<Machine> {
+        const home = fs.mkdtempSync(path.join(os.tmpdir(), "gh200-home-"));
+        const env = { ...(await pulumiEnvironment(this.folder)), HOME: home, BUILDX_CONFIG: path.join(home, "buildx"), DOCKER_CONFIG: path.join(home, "docker") };
+        const copy = new ProgramCopy(env);
+        this.copies.push(copy);
+        return new Machine(copy, home, sandboxState(this.folder).stackConfig);
+    }
+
+    kubectl(...args: string[]): string {
+        return execFileSync(findTool("kubectl")?.path ?? "kubectl", args, {
+            encoding: "utf8",
+            env: { ...process.env, KUBECONFIG: path.join(this.folder, "kubeconfig") },
+        });
+    }
+
+    buildctl(...args: string[]): string {
+        const { endpoint, caFile, certFile, keyFile, serverName } = this.facts.builder;
+        const tls = ["--addr", endpoint, "--tlscacert", caFile, "--tlscert", certFile, "--tlskey", keyFile, "--tlsservername", serverName];
+        return execFileSync(findTool("buildctl")?.path ?? "buildctl", [...tls, ...args], { encoding: "utf8", maxBuffer: 2 ** 28 });
+    }
+
+    log(name: string): string {
+        return fs.readFileSync(path.join(this.folder, "logs", `${name}.log`), "utf8");
+    }
+
+    /** The newest state of the stack as it lies on disk. */
+    stateText(): string {
+        const stacks = path.join(sandboxState(this.folder).folder, ".pulumi", "stacks", "gh200-vllm");
+        return fs.readFileSync(path.join(stacks, `${STACK}.json`), "utf8");
+    }
+
+    password(): string {
+        return fs.readFileSync(this.facts.registry.passwordFile, "utf8").trim();
+    }
+
+    down(): void {
+        for (const copy of this.copies) {
+            copy.remove();
+        }
+        this.main("down");
+    }
+
+    private main(...args: string[]): void {
+        const tsx = path.join(CHECKOUT, "node_modules", ".bin", "tsx");
+        const result = spawnSync(tsx, ["sandbox/main.ts", ...args, "--dir", this.folder], { cwd: CHECKOUT, encoding: "utf8" });
+        if (result.status !== 0) {
+            throw new Error(`sandbox ${args.join(" ")}: ${result.stdout}${result.stderr}`);
+        }
+    }
+}
+
+/** The program as one person's machine has it. */
+export class Machine {
+    constructor(
+        readonly program: ProgramCopy,
+        readonly home: string,
+        readonly stackConfig: string,
+    ) {}
+
+    up(...args: string[]): Promise<Answer> {
+        return this.program.pulumi(["up", "--yes", "--skip-preview", ...this.stack(), ...args]);
+    }
+
+    startUp(...args: string[]): ReturnType<ProgramCopy["start"]> {
+        return this.program.start(["up", "--yes", "--skip-preview", ...this.stack(), ...args]);
+    }
+
+    async preview(): Promise<string> {
+        const { output } = await this.program.pulumi(["preview", "--json", ...this.stack()]);
+        return output.slice(output.indexOf("{"));
+    }
+
+    async outputs(): Promise<Record<string, unknown>> {
+        const { output } = await this.program.pulumi(["stack", "output", "--json", "--stack", STACK]);
+        return JSON.parse(output) as Record<string, unknown>;
+    }
+
+    destroy(): Promise<Answer> {
+        return this.program.pulumi(["destroy", "--yes", "--skip-preview", ...this.stack()]);
+    }
+
+    /** A copy of the stack's configuration with `change` applied, for an update that should be refused. */
+    configWith(change: (text: string) => string): string {
+        const file = path.join(this.home, "Pulumi.sandbox.yaml");
+        const before = fs.readFileSync(this.stackConfig, "utf8");
+        const after = change(before);
+        if (after === before) {
+            throw new Error("the change of the configuration changed nothing");
+        }
+        fs.writeFileSync(file, after);
+        return file;
+    }
+
+    upWith(configFile: string): Promise<Answer> {
+        return this.program.pulumi(["up", "--yes", "--skip-preview", "--stack", STACK, "--config-file", configFile]);
+    }
+
+    private stack(): string[] {
+        return ["--stack", STACK, "--config-file", this.stackConfig];
+    }
+}
+
+/** `updated`, `created` ... resources of an update's closing summary, e.g. `{ updated: 3, unchanged: 30 }`. */
+export function summary(output: string): Record<string, number> {
+    const block = output.slice(output.lastIndexOf("Resources:"));
+    return Object.fromEntries([...block.matchAll(/(\d+) (created|updated|deleted|unchanged|replaced|errored)/g)].map((match) => [match[2], Number(match[1])]));
+}
+
+/** Images that an update built, in the order in which they were finished. */
+export function builtImages(output: string): string[] {
+    return [...output.matchAll(/docker-build:index:Image (\S+) (?:created|updated) \(/g)].map((match) => match[1] ?? "");
+}
