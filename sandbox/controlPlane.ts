@@ -26,7 +26,7 @@ const ETCD_PEER = "/run/sandbox/etcd-peer.sock";
 const SERVICES = "10.96.0.0/16";
 
 /** A control plane as kubeadm would set it up (RBAC, node restriction, a certificate for every user), on loopback and without leader election, as there is one of each. */
-export async function prepareControlPlane(layout: Layout, binaries: { etcd: string; kubernetes: string }): Promise<ControlPlane> {
+export async function prepareControlPlane(layout: Layout, binaries: { etcd: string; kubernetes: string }, address: string): Promise<ControlPlane> {
   const port = await portOf(layout, "kube-apiserver");
   const ca = await ensureAuthority(layout, "kubernetes");
   const issue = (name: string, usage: "server" | "client", commonName: string, more: { organization?: string; names?: string[] } = {}) =>
@@ -81,7 +81,8 @@ export async function prepareControlPlane(layout: Layout, binaries: { etcd: stri
         `--etcd-servers=unix://${ETCD}`,
         "--bind-address=127.0.0.1",
         `--secure-port=${port}`,
-        // Its own address is loopback, which no endpoint may have: pods here do not call the API server.
+        // Left out, a machine without a default route has none; nobody is told, as pods here do not call the API server.
+        `--advertise-address=${address}`,
         "--endpoint-reconciler-type=none",
         `--tls-cert-file=${server.cert}`,
         `--tls-private-key-file=${server.key}`,

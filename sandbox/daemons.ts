@@ -3,6 +3,7 @@ import { type Builder, prepareBuilder } from "./buildkit";
 import { type ControlPlane, prepareControlPlane } from "./controlPlane";
 import { prepareKwok } from "./kwok";
 import type { Layout } from "./layout";
+import { planNetwork } from "./network";
 import { type RealNode, prepareNode } from "./node";
 import type { Daemon } from "./processes";
 import { type Registry, prepareRegistry } from "./registry";
@@ -22,8 +23,9 @@ export interface Sandbox {
 export async function prepare(layout: Layout, binary: (name: Binary) => string): Promise<Sandbox> {
   const registry = await prepareRegistry(layout, binary("registry"));
   const builder = await prepareBuilder(layout, binary("buildkitd"), registry);
-  const controlPlane = await prepareControlPlane(layout, { etcd: binary("etcd"), kubernetes: binary("kubernetes") });
-  const node = await prepareNode(layout, { containerd: binary("containerd"), shim: binary("containerd-shim-runc-v2"), kubernetes: binary("kubernetes") }, registry, controlPlane.port);
+  const network = await planNetwork(layout);
+  const controlPlane = await prepareControlPlane(layout, { etcd: binary("etcd"), kubernetes: binary("kubernetes") }, network.address);
+  const node = await prepareNode(layout, { containerd: binary("containerd"), shim: binary("containerd-shim-runc-v2"), kubernetes: binary("kubernetes") }, registry, controlPlane.port, network);
   const kwok = await prepareKwok(layout, binary("kwok"), controlPlane.port);
   return { registry, builder, controlPlane, node, kwok };
 }

@@ -8,7 +8,7 @@ import { kubeconfig } from "./controlPlane";
 import { grpcHealth, httpHealth } from "./health";
 import { type Layout, writeFile } from "./layout";
 import { findNamespace } from "./namespace";
-import { type NodeNetwork, cniFolder, planNetwork, writeCniConfig } from "./network";
+import { type NodeNetwork, cniFolder, writeCniConfig } from "./network";
 import { PAUSE_IMAGE, pauseArchive } from "./pause";
 import { caFile, ensureCertificate } from "./pki";
 import { portOf } from "./ports";
@@ -37,8 +37,7 @@ export interface RealNode {
   readonly kubelet: Daemon;
 }
 
-export async function prepareNode(layout: Layout, binaries: { containerd: string; shim: string; kubernetes: string }, registry: Registry, apiServerPort: number): Promise<RealNode> {
-  const network = await planNetwork(layout);
+export async function prepareNode(layout: Layout, binaries: { containerd: string; shim: string; kubernetes: string }, registry: Registry, apiServerPort: number, network: NodeNetwork): Promise<RealNode> {
   const cni = path.join(layout.node, "cni");
   writeCniConfig(cni, network);
   return {

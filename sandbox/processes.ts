@@ -92,7 +92,7 @@ export const logFile = (layout: Layout, name: string): string => path.join(layou
 
 /** Runs a command inside the namespace to its end. */
 export function runInside(namespace: Namespace, command: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<string> {
-  return run("nsenter", ["--target", String(namespace.pid), "--mount", "--pid", "--", ...command], { env: { PATH: DAEMON_PATH, LANG: "C.UTF-8", ...env } });
+  return run("nsenter", ["--target", String(namespace.pid), "--mount", "--root", "--pid", "--", ...command], { env: { PATH: DAEMON_PATH, LANG: "C.UTF-8", ...env } });
 }
 
 export function run(file: string, args: readonly string[], options: { env?: NodeJS.ProcessEnv; input?: string; cwd?: string } = {}): Promise<string> {
