@@ -221,8 +221,8 @@ function buildImages(parent: CmmPlatform, name: string, args: CmmPlatformArgs): 
             repository,
             baseImage: shared.baseImage,
             lmcacheRef: stageRefs["build-lmcache"] ?? "",
-            namedContexts: wheels,
-            buildArgs: commonArgs,
+            namedContexts: { ...wheels, locks: stageArgs.locks ?? "assets/lmcache/locks" },
+            buildArgs: { ...commonArgs, ...revisions },
         },
         { parent, dependsOn: [cmm] },
     );

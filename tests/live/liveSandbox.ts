@@ -1,7 +1,9 @@
 import { execFileSync, spawnSync } from "node:child_process";
 import * as fs from "node:fs";
+import * as https from "node:https";
 import * as os from "node:os";
 import * as path from "node:path";
+import { clearStaleLocks } from "../../tools/staleLock";
 import { findTool, pulumiEnvironment, sandboxState } from "../../tools/toolchain";
 import { type Answer, ProgramCopy } from "./programCopy";
 
@@ -46,6 +48,34 @@ export class LiveSandbox {
         const { endpoint, caFile, certFile, keyFile, serverName } = this.facts.builder;
         const tls = ["--addr", endpoint, "--tlscacert", caFile, "--tlscert", certFile, "--tlskey", keyFile, "--tlsservername", serverName];
         return execFileSync(findTool("buildctl")?.path ?? "buildctl", [...tls, ...args], { encoding: "utf8", maxBuffer: 2 ** 28 });
+    }
+
+    /** What a user's `npm run pulumi` does before each command. */
+    clearLocks(): void {
+        clearStaleLocks(sandboxState(this.folder).backend);
+    }
+
+    /** References of all builds that BuildKit remembers. */
+    buildRefs(): string[] {
+        return this.buildctl("debug", "histories")
+            .split("\n")
+            .map((line) => line.trim().split(/\s+/).find((word) => /^[a-z0-9]{20,}$/.test(word)) ?? "")
+            .filter((ref) => ref !== "");
+    }
+
+    /** GET from the registry with its own CA and the sandbox's user. */
+    registryGet(url: string): Promise<Response> {
+        const { address, username, caFile } = this.facts.registry;
+        return new Promise((resolve, reject) => {
+            const options = { ca: fs.readFileSync(caFile), auth: `${username}:${this.password()}`, headers: { accept: "application/vnd.oci.image.manifest.v1+json" } };
+            https
+                .get(`https://${address}${url}`, options, (answer) => {
+                    const chunks: Buffer[] = [];
+                    answer.on("data", (chunk: Buffer) => chunks.push(chunk));
+                    answer.on("end", () => resolve(new Response(Buffer.concat(chunks), { status: answer.statusCode, headers: answer.headers as Record<string, string> })));
+                })
+                .on("error", reject);
+        });
     }
 
     log(name: string): string {
@@ -102,6 +132,11 @@ export class Machine {
     async outputs(): Promise<Record<string, unknown>> {
         const { output } = await this.program.pulumi(["stack", "output", "--json", "--stack", STACK]);
         return JSON.parse(output) as Record<string, unknown>;
+    }
+
+    /** An update of another stack of the same configuration, with further arguments. */
+    buildOnly(stack: string, args: string[]): Promise<Answer> {
+        return this.program.pulumi(["up", "--yes", "--skip-preview", "--stack", stack, "--config-file", path.join(this.home, "stack.yaml"), ...args]);
     }
 
     destroy(): Promise<Answer> {

@@ -64,6 +64,7 @@ cudaError_t prefetch(const void* p, size_t n, int place, cudaStream_t stream) {
   Range* r = range_of(p);
   // On the legacy stream a prefetch would break a capture: the segment source must bring its own.
   if (fails("cudaMemPrefetchAsync") || !r || r->type != cudaMemoryTypeManaged || n > r->size || !stream) return done(cudaErrorInvalidValue);
+  if (place >= 0 && r->prefetched < 0) used[place] += r->size;  // populated there
   r->prefetched = place;
   return cudaSuccess;
 }
@@ -98,6 +99,7 @@ cudaError_t cudaFree(void* p) {
   auto it = ranges.find(uintptr_t(p));
   if (fails("cudaFree") || it == ranges.end()) return done(cudaErrorInvalidValue);
   if (it->second.type == cudaMemoryTypeDevice) used[it->second.device] -= it->second.size;
+  else if (it->second.prefetched >= 0) used[it->second.prefetched] -= it->second.size;
   munmap(p, it->second.size + (2 << 20));
   ranges.erase(it);
   return cudaSuccess;
