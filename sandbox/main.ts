@@ -57,7 +57,7 @@ async function up(layout: Layout, options: UpOptions): Promise<void> {
       return reference;
     },
   });
-  const pulumi = { path: binary("pulumi"), env: { ...(await pulumiEnvironment(layout.dir)), BUILDX_CONFIG: path.join(layout.dir, "buildx") } };
+  const pulumi = { path: binary("pulumi"), env: await pulumiEnvironment(layout.dir) };
   await ensureStackConfig(layout, stackValues(layout, sandbox), pulumi);
   row("stack", `configuration in ${path.relative(CHECKOUT, layout.stackConfig)}`);
   say(`ready after ${seconds(began)}`);

@@ -28,8 +28,8 @@ export function pauseProgram(arch: NodeJS.Architecture = process.arch): Buffer {
   if (machine === undefined) {
     throw new Error(`no pause program for ${arch}`);
   }
-  // elf(5): one header, one loadable segment that covers the file.
-  const [base, headers] = [0x400000n, 120];
+  // elf(5): one header, one loadable segment that covers the file, and the wish for a stack that cannot be executed.
+  const [base, headers] = [0x400000n, 176];
   const file = Buffer.alloc(headers + machine.code.length);
   file.set([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]);
   file.writeUInt16LE(2, 16); // executable
@@ -39,7 +39,7 @@ export function pauseProgram(arch: NodeJS.Architecture = process.arch): Buffer {
   file.writeBigUInt64LE(64n, 32); // program headers follow
   file.writeUInt16LE(64, 52);
   file.writeUInt16LE(56, 54);
-  file.writeUInt16LE(1, 56);
+  file.writeUInt16LE(2, 56);
   file.writeUInt32LE(1, 64); // PT_LOAD
   file.writeUInt32LE(5, 68); // read, execute
   file.writeBigUInt64LE(base, 80);
@@ -47,6 +47,8 @@ export function pauseProgram(arch: NodeJS.Architecture = process.arch): Buffer {
   file.writeBigUInt64LE(BigInt(file.length), 96);
   file.writeBigUInt64LE(BigInt(file.length), 104);
   file.writeBigUInt64LE(0x1000n, 112);
+  file.writeUInt32LE(0x6474e551, 120); // PT_GNU_STACK
+  file.writeUInt32LE(6, 124); // read, write
   file.set(machine.code, headers);
   return file;
 }

@@ -68,7 +68,7 @@ export async function ensureStackConfig(layout: Layout, values: StackValues, pul
   const name = /^name:\s*(\S+)/m.exec(project)?.[1] ?? "";
   const cli = (args: string[], input?: string): Promise<string> => run(pulumi.path, [...args, "--non-interactive", `--cwd=${work}`], { env: pulumi.env, ...(input !== undefined && { input }) });
   if (!fs.existsSync(path.join(layout.pulumi, ".pulumi", "stacks", name, `${STACK}.json`))) {
-    await cli(["stack", "init", STACK, "--secrets-provider=passphrase"]);
+    await cli(["stack", "init", STACK, "--no-select", "--secrets-provider=passphrase"]);
   }
   const at = ["--stack", STACK];
   await cli(["config", "set-all", ...at, "--path", ...Object.entries(values.plain).flatMap(([key, value]) => ["--plaintext", `${name}:${key}=${value}`])]);
