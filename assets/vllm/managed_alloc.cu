@@ -329,7 +329,6 @@ int ma_place(int placement) {
   std::lock_guard<std::mutex> lock(mu);
   if (placement < HBM_FIRST || placement > MANAGED_PREFETCH || started) return -1;
   account->placement = placement;
-  account->stand_in = ma_stand_in() != nullptr;
   return 0;
 }
 
@@ -377,6 +376,7 @@ int ma_share(const char* path) {
   *(Account*)page = *account;
   account = (Account*)page;
   account->pid = getpid();
+  account->stand_in = ma_stand_in() != nullptr;
   return 0;
 }
 

@@ -1,11 +1,13 @@
 """What happens in a Python process when it imports PyTorch or vLLM. Nothing before, so that other processes stay as they are."""
 
 import importlib.abc
+import os
+import re
 import sys
 import threading
 
 from . import refuse, say
-from .settings import Handed
+from .settings import OPT_IN, Handed
 
 _lock = threading.RLock()
 _installed: Handed | None = None
@@ -16,10 +18,11 @@ class _AfterImport(importlib.abc.MetaPathFinder):
 
     def __init__(self, actions):
         self._actions = actions
+        self._done = set()
         self._busy = threading.local()
 
     def find_spec(self, name, path=None, target=None):
-        if name not in self._actions or name in self.__dict__.setdefault("done", set()) or getattr(self._busy, "name", None) == name:
+        if name not in self._actions or name in self._done or getattr(self._busy, "name", None) == name:
             return None
         self._busy.name = name
         try:
@@ -28,7 +31,7 @@ class _AfterImport(importlib.abc.MetaPathFinder):
             self._busy.name = None
         if spec is None or spec.loader is None:
             return None
-        run, action, done = spec.loader.exec_module, self._actions[name], self.done
+        run, action, done = spec.loader.exec_module, self._actions[name], self._done
 
         def exec_module(module):
             run(module)
@@ -72,11 +75,7 @@ def _watch_children(event: str, args) -> None:
 
 
 def uncovered(executable, arguments, environment) -> str | None:
-    import os
-    import re
-
-    from .settings import OPT_IN
-
+    """Why this child would not load our sitecustomize, or None."""
     words = [os.fsdecode(a) for a in ([arguments] if isinstance(arguments, (str, bytes)) else arguments or [])]
     program = os.path.basename(os.fsdecode(executable or (words[0] if words else "")))
     if not re.fullmatch(r"python[\d.]*", program):
@@ -84,7 +83,8 @@ def uncovered(executable, arguments, environment) -> str | None:
     for word in words[1:]:
         if not word.startswith("-") or word in ("-c", "-m", "-"):
             break
-        if not word.startswith("--") and (flag := re.search(r"[IES]", word.split("W")[0].split("X")[0])):
+        letters = re.split("[WXc]", word)[0]  # what follows these is their argument
+        if not word.startswith("--") and (flag := re.search("[IES]", letters)):
             return f"python -{flag.group()}"
     if environment is not None:
         names = {os.fsdecode(k) for k in environment}

@@ -49,12 +49,11 @@ def check_environment(environ=os.environ) -> None:
     for name in ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"):
         check_allocator_settings(name, environ.get(name, ""))
     for name, value, why in (
-        ("PYTORCH_NO_CUDA_MEMORY_CACHING", None, "every tensor would become a segment of its own"),
+        ("PYTORCH_NO_CUDA_MEMORY_CACHING", "", "every tensor would become a segment of its own"),
         ("VLLM_USE_NCCL_SYMM_MEM", "1", "NCCL symmetric memory comes from its own pool, outside the budget"),
-        ("VLLM_SLEEP_WHEN_IDLE", None, None),
-        ("CUDA_MPS_PIPE_DIRECTORY", None, "under MPS several processes share the HBM that the budget counts as ours"),
+        ("CUDA_MPS_PIPE_DIRECTORY", "", "under MPS several processes share the HBM that the budget counts as ours"),
     ):
-        if why and environ.get(name) and (value is None or environ[name] == value):
+        if environ.get(name) and value in ("", environ[name]):
             refuse(f"{name}: {environ[name]!r}: {why}; accepted: unset; unset it or set MANAGED_MEM_PLACEMENT=off")
 
 

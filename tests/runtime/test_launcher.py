@@ -1,0 +1,250 @@
+"""Launcher, settings, plan and bootstrap: nothing here needs PyTorch or vLLM. C3 to C7 of the runtime's test list."""
+
+import json
+import os
+import struct
+import subprocess
+import sys
+
+import pytest
+from support import ASSETS, LAUNCHER, MIB, assert_refused, handed, library, python
+
+sys.path.insert(0, str(ASSETS))
+from managed_mem import hooks, plan, settings  # noqa: E402
+
+GIB = 1 << 30
+
+
+def launch(*arguments, **environment):
+    return python(str(LAUNCHER), *arguments, **environment)
+
+
+@pytest.fixture
+def vllm(tmp_path):
+    """A `vllm` on the PATH that shows what reaches it."""
+    (tmp_path / "vllm").write_text(f"#!{sys.executable}\nimport json, os, sys\nprint(json.dumps([sys.argv[1:], os.environ.get('MANAGED_MEM'), os.environ.get('PYTHONPATH')]))\n")
+    (tmp_path / "vllm").chmod(0o755)
+    return {"PATH": f"{tmp_path}:{os.environ['PATH']}", "MANAGED_MEM_LIBRARY": str(library()), "MANAGED_MEM_RUN_DIR": str(tmp_path), "MANAGED_MEM_HOST": "0"}
+
+
+def test_arguments_reach_vllm_serve(vllm):
+    arguments, opt_in, path = json.loads(launch("serve", "some/model", "--port", "8000", "--chat-template", "a b", **vllm).stdout)
+    assert arguments == ["serve", "some/model", "--port", "8000", "--chat-template", "a b", "--worker-cls", "managed_mem.worker.ManagedWorker"]
+    assert json.loads(opt_in)["placement"] == "hbm-first" and path.split(":")[0] == str(ASSETS)
+
+
+def test_off_is_plain_vllm(vllm):
+    done = launch("m", **vllm, MANAGED_MEM_PLACEMENT="off")
+    arguments, opt_in, _ = json.loads(done.stdout)
+    assert arguments == ["serve", "m"] and opt_in is None and "plain vLLM" in done.stderr
+
+
+def test_dry_run_starts_nothing(vllm):
+    done = launch("--dry-run", "m", **vllm)
+    assert done.returncode == 0 and "host for weights and KV" in done.stdout and "vllm serve m" in done.stdout
+
+
+@pytest.mark.parametrize("environment, words", [
+    ({"MANAGED_MEM_PLACEMENT": "fast"}, ["MANAGED_MEM_PLACEMENT", "'fast'", "hbm-first"]),
+    ({"MANAGED_MEM_HOST": "many"}, ["MANAGED_MEM_HOST", "'many'", "64GiB"]),
+    ({"MANAGED_MEM_HOTS": "1"}, ["MANAGED_MEM_HOTS", "no such setting"]),
+    ({"MANAGED_MEM_HOST": "100TiB"}, ["102400.00 GiB", "more than the measured", "accepted: up to"]),
+    ({"MANAGED_MEM_RUN_DIR": "/no/such"}, ["MANAGED_MEM_RUN_DIR", "/no/such"]),
+    ({"MANAGED_MEM_LIBRARY": "/no/such.so"}, ["/no/such.so", "No such file"]),
+    ({"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}, ["PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True"]),
+    ({"PYTORCH_ALLOC_CONF": "max_split_size_mb:64,backend:cudaMallocAsync"}, ["PYTORCH_ALLOC_CONF", "backend:cudaMallocAsync"]),
+    ({"PYTORCH_ALLOC_CONF": "per_process_memory_fraction:0.5"}, ["per_process_memory_fraction"]),
+    ({"PYTORCH_ALLOC_CONF": "garbage_collection_threshold:0.8"}, ["garbage_collection_threshold"]),
+    ({"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}, ["PYTORCH_NO_CUDA_MEMORY_CACHING"]),
+    ({"VLLM_USE_NCCL_SYMM_MEM": "1"}, ["VLLM_USE_NCCL_SYMM_MEM"]),
+    ({"CUDA_MPS_PIPE_DIRECTORY": "/tmp/mps"}, ["CUDA_MPS_PIPE_DIRECTORY"]),
+])
+def test_refused_settings(vllm, environment, words):
+    assert_refused(launch("m", **(vllm | environment)), *words)
+
+
+@pytest.mark.parametrize("flag", ["--enable-sleep-mode", "--enable_sleep_mode", "--enable-cumem-allocator", "--worker-cls=x.Y"])
+def test_refused_arguments(vllm, flag):
+    assert_refused(launch("m", flag, **vllm), flag.split("=")[0].replace("_", "-"))
+
+
+@pytest.mark.parametrize("text", ["expandable_segments:False", "backend:native", "max_split_size_mb:20", ""])
+def test_harmless_allocator_settings(vllm, text):
+    assert launch("m", **vllm, PYTORCH_CUDA_ALLOC_CONF=text).returncode == 0
+
+
+def test_refused_libraries(vllm, tmp_path):
+    """C3: wrong machine, writable by everyone, a symbol that is missing, another interface version."""
+    foreign = tmp_path / "foreign.so"
+    data = bytearray(library().read_bytes())
+    data[18:20] = struct.pack("<H", 183 if data[18] == 62 else 62)
+    foreign.write_bytes(data)
+    assert_refused(launch("m", **(vllm | {"MANAGED_MEM_LIBRARY": str(foreign)})), "not a 64-bit ELF file for")
+    loose = tmp_path / "loose.so"
+    loose.write_bytes(library().read_bytes())
+    loose.chmod(0o666)
+    assert_refused(launch("m", **(vllm | {"MANAGED_MEM_LIBRARY": str(loose)})), "writable by everyone")
+    for name, source, word in (("bare", "extern \"C\" int nothing() { return 0; }", "undefined symbol"),
+                               ("old", "extern \"C\" { const char* ma_version() { return \"0\"; } void ma_stand_in() {} void ma_limit() {} void ma_weights_malloc() {} void ma_kv_malloc() {} "
+                                       "void ma_free() {} void ma_place() {} void ma_redirect() {} void ma_share() {} void ma_row() {} void ma_count_oom() {} }", "interface version 0")):
+        path = tmp_path / f"{name}.so"
+        subprocess.run(["g++", "-shared", "-fPIC", "-x", "c++", "-", "-o", path], input=source, text=True, check=True)
+        assert_refused(python("-c", f"from managed_mem.library import load; load({str(path)!r})"), word)
+
+
+def measured(**changed):
+    return plan.Measured(**({"hbm_total": 96 * GIB, "hbm_used": GIB, "host_available": 400 * GIB, "cgroup_left": None} | changed))
+
+
+def user(**environment):
+    return settings.read_user({f"MANAGED_MEM_{k}": v for k, v in environment.items()})
+
+
+def test_plan_of_a_gh200():
+    made = plan.make(user(), measured())
+    assert made.hbm_reserve == int(96 * GIB * 0.04) and made.hbm == 95 * GIB - made.hbm_reserve
+    assert made.host == 400 * GIB - 16 * GIB and made.total == 96 * GIB + made.host
+
+
+def test_plan_obeys_the_tightest_limit():
+    assert plan.make(user(), measured(cgroup_left=20 * GIB)).host == 12 * GIB
+    assert plan.make(user(), measured(cgroup_left=4 * GIB)).host == 0
+    assert plan.make(user(HOST="5GiB"), measured()).host == 5 * GIB
+    assert plan.make(user(HBM="10GiB"), measured()).hbm == 10 * GIB
+
+
+def test_declared_profile_is_refused_where_egm_hides_the_memory():
+    """378 GiB declared; the operating system sees 8,080 MB on the node with CPUs, the HBM is the other node."""
+    done = python("-c", "from managed_mem import plan, settings; plan.make(settings.read_user({'MANAGED_MEM_HOST': '378GiB'}), plan.Measured(96 << 30, 0, 8080 << 20, None))")
+    assert_refused(done, "378.00 GiB", "7.89 GiB", "EGM")
+
+
+def test_reserve_grows_with_what_vllm_measures():
+    assert plan.hbm_reserve(10 * GIB, None) == GIB and plan.hbm_reserve(100 * GIB, None) == 4 * GIB
+    assert plan.hbm_reserve(100 * GIB, None, activations=3 * GIB, graphs=2 * GIB, outside=GIB) == 6 * GIB
+    assert plan.hbm_reserve(100 * GIB, 2 * GIB) == 2 * GIB
+
+
+@pytest.mark.parametrize("hbm, host, tensors", [(100, 50, 8), (7, 0, 3), (0, 9, 4), (3, 300, 80), (95, 378, 80), (0, 0, 4)])
+def test_kv_bytes_fit_tensor_by_tensor(hbm, host, tensors):
+    size = plan.kv_bytes(hbm * GIB, host * GIB, tensors, 2 * MIB) // tensors
+    in_hbm = min(tensors, hbm * GIB // size) if size else 0
+    assert (tensors - in_hbm) * size <= host * GIB
+    more = size + 2 * MIB  # one step larger does not fit
+    assert (tensors - min(tensors, hbm * GIB // more)) * more > host * GIB
+
+
+def node(root, name, cpus, free, reclaimable=0):
+    (root / name).mkdir(parents=True)
+    (root / name / "cpulist").write_text(cpus + "\n")
+    (root / name / "meminfo").write_text(f"Node 0 MemTotal: 1 kB\nNode 0 MemFree:  {free} kB\nNode 0 Inactive(file): {reclaimable} kB\n")
+
+
+def test_hbm_node_is_not_host_memory(tmp_path):
+    node(tmp_path, "node0", "0-71", 8000, 100), node(tmp_path, "node2", "", 97000)
+    assert plan.host_available(str(tmp_path)) == 8100 * 1024
+    assert plan.host_available(str(tmp_path), gpu_is_node=False) == 105100 * 1024
+
+
+def test_cgroup_takes_the_tightest_ancestor(tmp_path):
+    inner = tmp_path / "pod/container"
+    inner.mkdir(parents=True)
+    (tmp_path / "self").write_text("0::/pod/container\n")
+    for directory, limit, used in ((inner, "max", 1), (tmp_path / "pod", 1000, 600)):
+        (directory / "memory.max").write_text(f"{limit}\n"), (directory / "memory.current").write_text(f"{used}\n"), (directory / "memory.stat").write_text("inactive_file 50\n")
+    assert plan.cgroup_left(str(tmp_path), str(tmp_path / "self")) == 450
+    (tmp_path / "pod/memory.max").write_text("max\n")
+    assert plan.cgroup_left(str(tmp_path), str(tmp_path / "self")) is None
+
+
+# The bootstrap ----------------------------------------------------------------------------------------------------------
+
+def test_unset_opt_in_changes_nothing():
+    """C4"""
+    done = python("-c", "import sys; print([m for m in sys.modules if 'managed_mem' in m or m == 'torch'], len(sys.meta_path))")
+    plain = subprocess.run([sys.executable, "-c", "import sys; print(len(sys.meta_path))"], capture_output=True, text=True).stdout
+    assert done.stdout.split() == ["[]", plain.strip()] and done.stderr == ""
+
+
+def test_opt_in_stays_torch_free_and_quiet(tmp_path):
+    """C5"""
+    opt_in = handed(library(), tmp_path)
+    for arguments in (["-c", "import sys; assert 'torch' not in sys.modules"], ["-m", "pip", "--version"], ["-c", "from multiprocessing import resource_tracker as r; r.ensure_running()"]):
+        done = python(*arguments, opt_in=opt_in)
+        assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert python("-c", "pass", opt_in=opt_in).stdout == ""
+
+
+@pytest.mark.parametrize("opt_in", [True, False])
+def test_shadowed_sitecustomize_still_runs(tmp_path, opt_in):
+    """C6"""
+    (tmp_path / "sitecustomize.py").write_text("import builtins; builtins.shadowed = __file__\n")
+    done = python("-c", "import builtins; print(builtins.shadowed)", extra_path=str(tmp_path), opt_in=handed(library(), tmp_path) if opt_in else None)
+    assert done.stdout.strip() == str(tmp_path / "sitecustomize.py"), done.stderr
+
+
+def test_broken_package_fails_closed(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text((ASSETS / "sitecustomize.py").read_text())
+    done = subprocess.run([sys.executable, "-c", "print('went on')"], env={"PYTHONPATH": str(tmp_path), "MANAGED_MEM": "{}"}, capture_output=True, text=True)
+    assert done.returncode == 78 and done.stdout == "" and len(done.stderr.splitlines()) == 1
+    assert_refused(python("-c", "print('went on')", opt_in="{}"), "not written by this launcher")
+
+
+CHILDREN = """
+import multiprocessing, os, subprocess, sys
+def covered():
+    return 'managed_mem.hooks' in sys.modules and sys.modules['managed_mem.hooks']._installed is not None
+def report(queue): queue.put(covered())
+if __name__ == '__main__':
+    for method in ('spawn', 'fork', 'forkserver'):
+        context = multiprocessing.get_context(method)
+        queue = context.Queue()
+        child = context.Process(target=report, args=(queue,)); child.start(); print(method, queue.get()); child.join()
+    print('subprocess', subprocess.run([sys.executable, '-c', "import sys; sys.exit('managed_mem.hooks' not in sys.modules)"]).returncode == 0)
+    for flags in (['-I'], ['-E'], ['-S'], ['-sE'], ['-B', '-I']):
+        try: subprocess.run([sys.executable, *flags, '-c', 'pass']); print(flags, 'started')
+        except PermissionError: print(flags, 'not started')
+    for environment in ({}, {'MANAGED_MEM': os.environ['MANAGED_MEM']}, {'PYTHONPATH': os.environ['PYTHONPATH']}):
+        try: subprocess.run([sys.executable, '-c', 'pass'], env=environment); print('started')
+        except PermissionError: print('environment', 'not started')
+    print('others', subprocess.run(['env', '-i', 'true']).returncode)
+"""
+
+
+def test_every_child_is_covered_or_not_started(tmp_path):
+    """C7"""
+    (tmp_path / "children.py").write_text(CHILDREN)
+    done = python(str(tmp_path / "children.py"), opt_in=handed(library(), tmp_path))
+    lines = done.stdout.splitlines()
+    assert lines[:4] == ["spawn True", "fork True", "forkserver True", "subprocess True"], done.stderr[-800:]
+    assert sum("not started" in line for line in lines) == 8 and not any(line.endswith("] started") or line == "started" for line in lines)
+    assert lines[-1] == "others 0"
+
+
+@pytest.mark.parametrize("words", [["python3", "-c", "E"], ["python3", "-X", "importtime", "-c", "pass"], ["python3", "-Wignore::ImportWarning", "x.py"], ["python3", "x.py", "-I"], ["gcc", "-E"], ["python3", "-m", "pip"]])
+def test_children_that_are_covered(words):
+    assert hooks.uncovered(words[0], words, None) is None
+
+
+def test_installing_twice_is_once(tmp_path):
+    program = "import sys; n = len(sys.meta_path); from managed_mem import hooks, settings; hooks.install(settings.handed()); hooks.install(settings.handed()); print(len(sys.meta_path) - n)"
+    assert python("-c", program, opt_in=handed(library(), tmp_path)).stdout.strip() == "0"
+    other = program.replace("settings.handed()); print", "__import__('dataclasses').replace(settings.handed(), host=5)); print")
+    assert_refused(python("-c", other, opt_in=handed(library(), tmp_path)), "other settings")
+
+
+def test_stand_in_is_never_accepted_silently(tmp_path):
+    (tmp_path / "torch.py").write_text("__version__ = '2.11.0+stand.in'\n__stand_in__ = 'stand-in torch'\nclass _C: pass\nclass cuda:\n    is_initialized = staticmethod(lambda: False)\n")
+    assert_refused(python("-c", "import torch", extra_path=str(tmp_path), opt_in=handed(library(), tmp_path, accept=False)), "stand-in torch", "MANAGED_MEM_ACCEPT_STAND_IN")
+    assert python("-c", "import torch", extra_path=str(tmp_path), opt_in=handed(library(), tmp_path)).returncode == 0
+
+
+@pytest.mark.parametrize("body, words", [("__version__ = '2.12.0'", ["2.12.0", "not tested"]), ("__version__ = '2.10.0+cu128'\ncuda.is_initialized = lambda: True", ["CUDA was started"])])
+def test_torch_that_is_refused(tmp_path, body, words):
+    (tmp_path / "torch.py").write_text("class _C: pass\nclass cuda:\n    is_initialized = staticmethod(lambda: False)\n" + body)
+    assert_refused(python("-c", "import torch", extra_path=str(tmp_path), opt_in=handed(library(), tmp_path)), *words)
+
+
+def test_unknown_vllm_is_refused(tmp_path):
+    (tmp_path / "vllm.py").write_text("__version__ = '0.20.0'")
+    assert_refused(python("-c", "import vllm", extra_path=str(tmp_path), opt_in=handed(library(), tmp_path)), "vllm", "0.20.0")
