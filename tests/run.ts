@@ -5,7 +5,8 @@ import * as path from "node:path";
 
 /*
  * `npm test`: runs the suites one after another, the quick ones first, and closes with one line of totals.
- * `npm test -- unit components` runs only those. A suite is a folder under tests/; one without a test fails.
+ * `npm test -- unit components` runs only those. A suite is a folder under tests/, with the tests that stand beside the code they
+ * are of; one without a test fails.
  */
 
 interface Totals {
@@ -17,28 +18,28 @@ interface Totals {
 const tests = __dirname;
 const root = path.dirname(tests);
 
-/** Suites of vitest, with the arguments that each needs beside its folder. */
+/** Suites of vitest: the folders whose tests they run, and further arguments. */
 const vitestSuites: Record<string, string[]> = {
-    unit: [],
-    components: [],
-    program: [],
+    unit: ["tests/unit/", "tools/"],
+    components: ["tests/components/"],
+    program: ["tests/program/"],
     // A live test owns a sandbox and its ports, and the machine's few cores.
-    live: ["--no-file-parallelism"],
+    live: ["tests/live/", "sandbox/", "--no-file-parallelism"],
 };
 
 const suites: Record<string, { folder: string; run: () => Totals }> = {
     ...Object.fromEntries(
-        Object.entries(vitestSuites).map(([name, args]) => [name, { folder: path.join(tests, name), run: () => vitest(name, args) }]),
+        Object.entries(vitestSuites).map(([name, args]) => [name, { folder: path.join(tests, name), run: () => vitest(args) }]),
     ),
     runtime: { folder: path.join(tests, "runtime", "run"), run: runtime },
 };
 
-function vitest(suite: string, args: string[]): Totals {
+function vitest(args: string[]): Totals {
     const folder = fs.mkdtempSync(path.join(os.tmpdir(), "gh200-tests-"));
     const report = path.join(folder, "report.json");
     try {
         const cli = path.join(root, "node_modules", "vitest", "vitest.mjs");
-        const status = run(process.execPath, [cli, "run", `tests/${suite}/`, ...args, "--reporter=default", "--reporter=json", `--outputFile.json=${report}`]);
+        const status = run(process.execPath, [cli, "run", ...args, "--reporter=default", "--reporter=json", `--outputFile.json=${report}`]);
         const totals = fs.existsSync(report) ? readReport(report) : { passed: 0, failed: 0, skipped: 0 };
         return atLeastOneFailure(totals, status);
     } finally {

@@ -3,7 +3,7 @@ import * as os from "node:os";
 import * as path from "node:path";
 import { pathToFileURL } from "node:url";
 import { link } from "./cache";
-import { entryOf, pulumiTools } from "./catalogue";
+import { entryOf, pulumiTools, type ToolName } from "./catalogue";
 import { findTool, ownPulumiHome, pluginFolder, type Tool } from "./locate";
 
 const CHECKOUT = path.resolve(__dirname, "..");
@@ -42,6 +42,8 @@ export async function pulumiEnvironment(sandboxDir?: string): Promise<NodeJS.Pro
     environment.PULUMI_BACKEND_URL = state.backend;
     environment.PULUMI_CONFIG_PASSPHRASE_FILE = state.passphraseFile;
     delete environment.PULUMI_CONFIG_PASSPHRASE;
+    // The builder's entry and certificates are the sandbox's too, and go with it.
+    environment.BUILDX_CONFIG = path.join(sandboxDir, "buildx");
   }
   return environment;
 }
@@ -75,15 +77,23 @@ function linkPlugin(home: string, tool: Tool): void {
   }
 }
 
-/** One folder for PATH. Found on it, a plug-in would make Pulumi warn; so it holds programs only. */
+/** One folder for PATH. Plug-ins are not in it: Pulumi warns of each that it finds there. */
 function linkBinaries(tools: readonly Tool[]): string {
   const folder = path.join(ownPulumiHome(), "bin");
   fs.mkdirSync(folder, { recursive: true });
+  const ours = (name: ToolName): Tool | undefined => tools.find((tool) => tool.name === name && tool.origin === "built");
+  const pulumi = ours("pulumi");
+  const languageHost = ours("pulumi-language-nodejs");
   const buildx = findTool("buildx");
-  for (const tool of [...tools, ...(buildx ? [buildx] : [])]) {
-    if (entryOf(tool.name).plugin === undefined && (tool.origin === "built" || tool.name === "buildx")) {
-      link(tool.path, path.join(folder, tool.name));
-    }
+  if (pulumi) {
+    link(pulumi.path, path.join(folder, pulumi.name));
+  }
+  if (languageHost) {
+    // It belongs beside the CLI, as in the official archive; only to a CLI of the user's own it comes by PATH.
+    link(languageHost.path, path.join(pulumi ? path.dirname(pulumi.path) : folder, languageHost.name));
+  }
+  if (buildx) {
+    link(buildx.path, path.join(folder, buildx.name));
   }
   return folder;
 }

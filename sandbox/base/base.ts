@@ -97,7 +97,7 @@ async function buildLayer(work: string, cache: string, report: (line: string) =>
   const command = ["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", path.join(__dirname, "build"), work, cache];
   const child = spawn("setpriv", command, { stdio: ["ignore", "pipe", log] });
   let rest = "";
-  child.stdout.on("data", (data: Buffer) => {
+  child.stdout?.on("data", (data: Buffer) => {
     const lines = (rest + data.toString()).split("\n");
     rest = lines.pop() ?? "";
     for (const line of lines) {
