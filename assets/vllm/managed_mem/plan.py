@@ -14,7 +14,7 @@ GIB = 1 << 30
 # Below 4 percent free HBM the driver evicts managed pages before it reclaims page cache (RmNumaAllocSkipReclaimPercent).
 HBM_RESERVE_SHARE = 0.04
 HBM_RESERVE_LEAST = 1 * GIB
-# The processes of `vllm serve` themselves, measured: bench/runtime/RESULTS.md, «host memory of the processes».
+# `vllm serve` itself took 2.8 GiB (bench/runtime/RESULTS.md); the rest is for page cache and what a larger model loads through.
 HOST_RESERVE_LEAST = 8 * GIB
 HOST_RESERVE_SHARE = 0.04
 
