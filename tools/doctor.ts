@@ -1,4 +1,6 @@
 import { execFileSync } from "node:child_process";
+import * as os from "node:os";
+import * as path from "node:path";
 import { catalogue, goFolders } from "./catalogue";
 import { locate } from "./locate";
 import { locateAny, packageFix, packageStates } from "./packages";
@@ -8,6 +10,9 @@ import { atLeast, parseVersion, requiredGo } from "./versions";
 
 const WIDTH_WITHOUT_TERMINAL = 160;
 const NODE_MINIMUM = "20.19.0";
+
+/** A shell reads `~` back. */
+const short = (file: string): string => (file.startsWith(os.homedir() + path.sep) ? `~${file.slice(os.homedir().length)}` : file);
 
 function program(name: string, versionArguments: string[], minimum: string, fix: string): Row {
   const at = locateAny([name]);
@@ -20,7 +25,7 @@ function program(name: string, versionArguments: string[], minimum: string, fix:
   if (at === undefined || version === undefined) {
     return { name, where: fix };
   }
-  return atLeast(version, minimum) ? { name, version, origin: "PATH", where: at } : { name, where: `${version} at ${at} is older than ${minimum}; ${fix}` };
+  return atLeast(version, minimum) ? { name, version, origin: "PATH", where: short(at) } : { name, where: `${version} at ${at} is older than ${minimum}; ${fix}` };
 }
 
 function rows(): Row[] {
@@ -28,7 +33,7 @@ function rows(): Row[] {
   const tools = catalogue.map((entry): Row => {
     const tool = locate(entry);
     if (tool !== undefined) {
-      return { name: entry.name, version: tool.version, origin: tool.origin === "plugin" ? "plug-in" : tool.origin, where: tool.path };
+      return { name: entry.name, version: tool.version, origin: tool.origin === "plugin" ? "plug-in" : tool.origin, where: short(tool.path) };
     }
     const wanted = entry.onPath === undefined ? entry.version : `${entry.onPath.minimum} or newer`;
     return { name: entry.name, where: `wants ${wanted}; npx tsx tools/bootstrap.ts ${entry.name}` };

@@ -46,6 +46,6 @@ function install(pulumi: Tool, plugin: string, version: string): Promise<boolean
       resolve(succeeded);
     };
     child.on("error", () => end(false));
-    child.on("close", (code) => end(code === 0));
+    child.on("exit", (code) => end(code === 0));
   });
 }
