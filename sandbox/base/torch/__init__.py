@@ -42,29 +42,30 @@ class Tensor:
         return self._count
 
     def fill_(self, value):
-        if value == 0:
-            ctypes.memset(self._address, 0, ctypes.sizeof(self._items))
+        item = bytes(self._items._type_(value))
+        if len(set(item)) == 1:
+            ctypes.memset(self._address, item[0], ctypes.sizeof(self._items))
         else:
-            self._items[:] = [value] * self._count
+            ctypes.memmove(self._address, item * self._count, ctypes.sizeof(self._items))
         return self
 
     def sum(self):
         return SimpleNamespace(item=lambda: sum(self._items))
 
 
-def empty(size, dtype=uint8, device="cuda"):
+def empty(size, dtype=float32, device="cuda"):
     return Tensor(size, dtype)
 
 
-def full(size, value, dtype=uint8, device="cuda"):
+def full(size, value, dtype=float32, device="cuda"):
     return Tensor(size, dtype).fill_(value)
 
 
-def zeros(size, dtype=uint8, device="cuda"):
+def zeros(size, dtype=float32, device="cuda"):
     return full(size, 0, dtype)
 
 
-def ones(size, dtype=uint8, device="cuda"):
+def ones(size, dtype=float32, device="cuda"):
     return full(size, 1, dtype)
 
 
