@@ -2,17 +2,22 @@
 // dependencies, because it runs before there are any.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
-// By content: a git checkout gives the lock file a new time and the same text.
-const wanted = createHash("sha256").update(readFileSync(join(root, "package-lock.json"))).digest("hex");
+const lock = join(root, "package-lock.json");
+const wanted = createHash("sha256").update(readFileSync(lock)).digest("hex");
 const mark = join(root, "node_modules", ".installed-lock");
-const installed = existsSync(mark) ? readFileSync(mark, "utf8") : "";
+const npmMark = join(root, "node_modules", ".package-lock.json");
 
-if (installed !== wanted) {
+// npm's own mark is newer than the lock file after any install. A git checkout gives the lock file a new time and,
+// mostly, the same text: then our mark tells.
+const installed =
+  existsSync(npmMark) && (statSync(npmMark).mtimeMs >= statSync(lock).mtimeMs || (existsSync(mark) && readFileSync(mark, "utf8") === wanted));
+
+if (!installed) {
   console.error("installing npm packages");
   const { status } = spawnSync("npm", ["ci", "--no-audit", "--no-fund"], { cwd: root, stdio: ["ignore", "ignore", "inherit"] });
   if (status !== 0) {
