@@ -87,6 +87,7 @@ library = load(settings.handed().library)
 worker.load_model()
 out["weights"] = vars(library.row(WEIGHTS, 0))
 if ask.get("plant") == "leak":
+    library.limit(WEIGHTS, 0, 1 << 40, 0)
     library.malloc(WEIGHTS, 2 * MIB, 0)
 kv = worker.determine_available_memory()
 out["kv_bytes"] = kv

@@ -50,7 +50,6 @@ cudaError_t take(const char* name, void** out, size_t n, int type) {
   *out = p;
   return cudaSuccess;
 }
-int where(cudaMemLocation l) { return l.type == cudaMemLocationTypeHost ? -1 : l.id; }
 cudaError_t advise(const void* p, size_t n, cudaMemoryAdvise advice, int place) {
   std::lock_guard<std::mutex> lock(mu);
   Range* r = range_of(p);
@@ -105,6 +104,7 @@ cudaError_t cudaFree(void* p) {
   return cudaSuccess;
 }
 #if CUDART_VERSION >= 13000
+static int where(cudaMemLocation l) { return l.type == cudaMemLocationTypeHost ? -1 : l.id; }
 cudaError_t cudaMemAdvise(const void* p, size_t n, cudaMemoryAdvise a, cudaMemLocation l) { return advise(p, n, a, where(l)); }
 cudaError_t cudaMemPrefetchAsync(const void* p, size_t n, cudaMemLocation l, unsigned, cudaStream_t s) { return prefetch(p, n, where(l), s); }
 #else

@@ -1,0 +1,111 @@
+"""The real Worker of real vLLM sources, over PyTorch's real allocator and a stand-in CUDA runtime. C2, C11 to C13."""
+
+import json
+
+import pytest
+from support import HERE, assert_refused, handed, last_json, library, python
+
+VERSIONS = ["0.18.1", "0.19.0", "0.19.1"]
+MIB = 1 << 20
+ASK = {"weights_mib": 400, "layers": 8, "activations_mib": 100}
+
+
+def drive(version, tmp_path, ask=ASK, **options):
+    return python(str(HERE / "drive_worker.py"), json.dumps(ask), torch="2.10.0", vllm=version, opt_in=handed(library(12), tmp_path, **options))
+
+
+@pytest.mark.parametrize("placement", ["hbm-first", "managed"])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_phases(version, placement, tmp_path):
+    out = last_json(drive(version, tmp_path, placement=placement, host_mib=300))
+    total, _, requested = out["snapshot_mib"]
+    assert total == 1024 + 300 and requested in (1191, 1192)  # 0.9 of the one memory
+    assert out["weights"]["hbm"] == 400 * MIB and out["weights"]["freed"] == 1  # the loader's temporary went back
+    assert out["kv"]["hbm"] + out["kv"]["host"] == out["kv_bytes"] and out["kv"]["host"] <= 300 * MIB
+    # 1,024 MiB minus weights minus the larger of reserve and (activations + graphs): never more than is there
+    assert out["weights"]["hbm"] + out["kv"]["hbm"] + 100 * MIB + 8 * MIB <= 1024 * MIB
+    managed, device = 3, 2
+    within = managed if placement == "managed" else device
+    assert all(p[0] == within for p in out["places"]["weights"])
+    on_host = [p for p in out["places"]["cache"] if p[2] == -1]
+    assert on_host and all(p[0] == managed and p[3] == 0 for p in on_host)
+    for name in ("beside", "graphs"):
+        assert out["places"][name][0] == within and out["places"][name][2] != -1  # a late segment never lies on the host
+    assert out["after_mib"][3] >= 0  # memory outside PyTorch is never negative
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_weights_overflow_and_the_cache_keeps_its_part(version, tmp_path):
+    out = last_json(drive(version, tmp_path, hbm_mib=350, kv_hbm_mib=100, host_mib=300))
+    assert out["weights"]["hbm"] == 250 * MIB and out["weights"]["host"] == 150 * MIB
+    assert out["kv"]["hbm"] >= 64 * MIB and out["kv"]["host"] <= 150 * MIB
+
+
+def test_budgets_that_are_too_small(tmp_path):
+    assert_refused(drive("0.19.0", tmp_path, hbm_mib=200, host_mib=100), "weights: need more than 0.20 GiB HBM and 0.10 GiB host")
+    assert_refused(drive("0.19.0", tmp_path, ask=ASK | {"kv_bytes": 2000 * MIB}, host_mib=100), "--kv-cache-memory-bytes", "accepted: up to")
+    assert_refused(drive("0.19.0", tmp_path, hbm_mib=2000), "MANAGED_MEM_HBM", "reserve")
+
+
+def test_a_planted_leak_ends_the_process(tmp_path):
+    assert_refused(drive("0.19.0", tmp_path, ask=ASK | {"plant": "leak"}), "PyTorch holds", "were placed")
+
+
+def test_utilization_that_was_given_is_obeyed(tmp_path):
+    low = last_json(drive("0.19.0", tmp_path, ask=ASK | {"utilization": 0.6}, utilization_given=True))
+    high = last_json(drive("0.19.0", tmp_path, ask=ASK | {"utilization": 0.6}))
+    assert low["kv_bytes"] < 0.6 * 1024 * MIB - 400 * MIB < high["kv_bytes"]
+
+
+SNAPSHOT = """
+import json, sys
+{first}
+import torch
+import vllm.utils.mem_utils as m
+import vllm.v1.worker.gpu_worker as gw
+import vllm.v1.worker.utils as wu
+import types
+m.current_platform = types.SimpleNamespace(mem_get_info=torch.cuda.mem_get_info, is_cuda=lambda: True, get_device_capability=lambda *_: (9, 0), device_name="cuda")
+GIB = 1 << 30
+s = m.MemorySnapshot(device=torch.device("cuda:0"))
+asked = gw.request_memory(s, types.SimpleNamespace(gpu_memory_utilization=0.9))
+marked = m.MemorySnapshot.measure
+from managed_mem import settings
+if settings.handed():
+    from managed_mem import patches
+    patches.patch_snapshot(m.MemorySnapshot, settings.handed())
+print(json.dumps([s.total_memory / GIB, s.free_memory / GIB, asked / GIB, m.MemorySnapshot.measure is marked]))
+"""
+
+
+@pytest.mark.parametrize("first", ["import vllm.v1.worker.gpu_worker", "import vllm.utils.mem_utils"])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_vllm_sees_one_memory(version, first, tmp_path):
+    """C13: the declared profile, 97 GiB and 378 GiB: vLLM's own code sees 475 GiB and accepts 0.9 of it, in both import orders."""
+    done = python("-c", SNAPSHOT.format(first=first), torch="2.10.0", vllm=version, opt_in=handed(library(12), tmp_path, host_mib=378 * 1024), FAKE_HBM_MIB=str(97 * 1024))
+    total, free, asked, once = last_json(done)
+    assert (total, once) == (475.0, True) and free == 475.0 and abs(asked - 427.5) < 0.01
+
+
+def test_without_the_launcher_vllm_sees_hbm(tmp_path):
+    total, _, asked, _ = last_json(python("-c", SNAPSHOT.format(first=""), torch="2.10.0", vllm="0.19.0", FAKE_HBM_MIB=str(97 * 1024)))
+    assert total == 97.0 and asked < 88
+
+
+def test_zero_statistics_are_caught(tmp_path):
+    """C12: the stubs of the source document make vLLM plan memory that is not there; this very arithmetic must notice."""
+    stub = "torch.accelerator.memory_stats = lambda *a: {}\ntorch.accelerator.memory_reserved = lambda *a: 0\n"
+    program = (HERE / "drive_worker.py").read_text().replace("MIB = 1 << 20\n", stub + "MIB = 1 << 20\n", 1)
+    planted = tmp_path / "planted.py"
+    planted.write_text(program)
+    ask = json.dumps(ASK | {"activations_mib": 300})
+    true = last_json(python(str(HERE / "drive_worker.py"), ask, torch="2.10.0", vllm="0.19.0", opt_in=handed(library(12), tmp_path)))
+    (tmp_path / "second").mkdir()
+    false = last_json(python(str(planted), ask, torch="2.10.0", vllm="0.19.0", opt_in=handed(library(12), tmp_path / "second")))
+    fits = lambda out: out["weights"]["hbm"] + out["kv"]["hbm"] + 300 * MIB <= 1024 * MIB  # noqa: E731
+    assert fits(true) and not fits(false)
+
+
+def test_a_worker_of_another_class_is_refused(tmp_path):
+    program = "from vllm.v1.worker.gpu_worker import Worker; object.__new__(Worker).load_model()"
+    assert_refused(python("-c", program, torch="2.10.0", vllm="0.19.0", opt_in=handed(library(12), tmp_path)), "not the managed one")
