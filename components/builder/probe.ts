@@ -117,7 +117,13 @@ export function compareVersions(left: string, right: string): number {
 }
 
 function reason(text: string): string {
-    return text.replace(/^\d+ [A-Z_]+: /, "").replace(/\s+/g, " ").slice(0, 160);
+    // gRPC wraps the cause in «14 UNAVAILABLE: No connection established. Last error: Error: CAUSE. Resolution note: ».
+    return text
+        .replace(/^\d+ [A-Z_]+: /, "")
+        .replace(/^.*Last error: (Error: )?/, "")
+        .replace(/\.? *Resolution note:.*$/, "")
+        .replace(/\s+/g, " ")
+        .slice(0, 160);
 }
 
 type ControlClient = grpc.Client & {

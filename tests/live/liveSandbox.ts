@@ -5,7 +5,7 @@ import * as os from "node:os";
 import * as path from "node:path";
 import { clearStaleLocks } from "../../tools/staleLock";
 import { findTool, pulumiEnvironment, sandboxState } from "../../tools/toolchain";
-import { type Answer, ProgramCopy } from "./programCopy";
+import { type Answer, copyProgram, ProgramCopy } from "./programCopy";
 
 const CHECKOUT = path.resolve(__dirname, "../..");
 const STACK = "sandbox";
@@ -20,10 +20,15 @@ export interface SandboxFacts {
 export class LiveSandbox {
     readonly folder = fs.mkdtempSync(path.join(os.tmpdir(), "gh200-sandbox-"));
     facts!: SandboxFacts;
+    /** What every machine of this run checks out, whatever happens to the real checkout meanwhile. */
+    private readonly checkout = fs.mkdtempSync(path.join(os.tmpdir(), "gh200-checkout-"));
     private copies: ProgramCopy[] = [];
 
     /** Starts the daemons without an update; also the repair after one was killed. */
     start(): void {
+        if (fs.readdirSync(this.checkout).length === 0) {
+            copyProgram(CHECKOUT, this.checkout);
+        }
         this.main("up", "--no-up");
         this.facts = JSON.parse(fs.readFileSync(path.join(this.folder, "sandbox.json"), "utf8")) as SandboxFacts;
     }
@@ -32,7 +37,7 @@ export class LiveSandbox {
     async machine(): Promise<Machine> {
         const home = fs.mkdtempSync(path.join(os.tmpdir(), "gh200-home-"));
         const env = { ...(await pulumiEnvironment(this.folder)), HOME: home, BUILDX_CONFIG: path.join(home, "buildx"), DOCKER_CONFIG: path.join(home, "docker") };
-        const copy = new ProgramCopy(env);
+        const copy = new ProgramCopy(env, this.checkout);
         this.copies.push(copy);
         return new Machine(copy, home, sandboxState(this.folder).stackConfig);
     }
@@ -96,6 +101,7 @@ export class LiveSandbox {
         for (const copy of this.copies) {
             copy.remove();
         }
+        fs.rmSync(this.checkout, { recursive: true, force: true });
         this.main("down");
     }
 
@@ -172,5 +178,6 @@ export function summary(output: string): Record<string, number> {
 
 /** Images that an update built, in the order in which they were finished. */
 export function builtImages(output: string): string[] {
-    return [...output.matchAll(/docker-build:index:Image (\S+) (?:created|updated) \(/g)].map((match) => match[1] ?? "");
+    // The line may be printed again when a late line of the log follows it.
+    return [...new Set([...output.matchAll(/docker-build:index:Image (\S+) (?:created|updated) \(/g)].map((match) => match[1] ?? ""))];
 }

@@ -19,10 +19,11 @@ export interface Answer {
 export class ProgramCopy {
     readonly folder = fs.mkdtempSync(path.join(os.tmpdir(), "gh200-program-"));
 
-    constructor(private readonly env: NodeJS.ProcessEnv) {
-        for (const entry of PROGRAM) {
-            fs.cpSync(path.join(CHECKOUT, entry), path.join(this.folder, entry), { recursive: true });
-        }
+    constructor(
+        private readonly env: NodeJS.ProcessEnv,
+        private readonly checkout = CHECKOUT,
+    ) {
+        copyProgram(checkout, this.folder);
         fs.symlinkSync(path.join(CHECKOUT, "node_modules"), path.join(this.folder, "node_modules"));
     }
 
@@ -60,11 +61,17 @@ export class ProgramCopy {
     }
 
     restore(file: string): void {
-        fs.copyFileSync(path.join(CHECKOUT, file), path.join(this.folder, file));
+        fs.copyFileSync(path.join(this.checkout, file), path.join(this.folder, file));
     }
 
     remove(): void {
         fs.rmSync(this.folder, { recursive: true, force: true });
+    }
+}
+
+export function copyProgram(from: string, to: string): void {
+    for (const entry of PROGRAM) {
+        fs.cpSync(path.join(from, entry), path.join(to, entry), { recursive: true });
     }
 }
 
