@@ -11,7 +11,7 @@ class _Device:
 
 class _Runner:
     def _allocate_kv_cache_tensors(self, config):
-        return [torch.zeros(config["bytes"] // LAYERS) for _ in range(LAYERS)]
+        return [torch.zeros(config["bytes"] // LAYERS, dtype=torch.uint8) for _ in range(LAYERS)]
 
 
 class Worker:
@@ -27,7 +27,7 @@ class Worker:
         self.device = _Device()
 
     def load_model(self):
-        self.weights = [torch.zeros(WEIGHTS // LAYERS) for _ in range(LAYERS)]
+        self.weights = [torch.zeros(WEIGHTS // LAYERS, dtype=torch.uint8) for _ in range(LAYERS)]
 
     def determine_available_memory(self):
         return torch.cuda.mem_get_info(self.device)[0] // 2
