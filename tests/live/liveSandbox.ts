@@ -18,11 +18,12 @@ export interface SandboxFacts {
 
 /** A sandbox of this test run's own, and a copy of the program that deploys to it. */
 export class LiveSandbox {
-    readonly folder = fs.mkdtempSync(path.join(os.tmpdir(), "gh200-sandbox-"));
     facts!: SandboxFacts;
     /** What every machine of this run checks out, whatever happens to the real checkout meanwhile. */
     private readonly checkout = fs.mkdtempSync(path.join(os.tmpdir(), "gh200-checkout-"));
     private copies: ProgramCopy[] = [];
+
+    constructor(readonly folder = fs.mkdtempSync(path.join(os.tmpdir(), "gh200-sandbox-"))) {}
 
     /** Starts the daemons without an update; also the repair after one was killed. */
     start(): void {
@@ -97,12 +98,18 @@ export class LiveSandbox {
         return fs.readFileSync(this.facts.registry.passwordFile, "utf8").trim();
     }
 
+    /** Removes the sandbox and all that this run made. */
     down(): void {
+        this.forget();
+        this.main("down");
+    }
+
+    /** Removes the checkouts of this run, and leaves the sandbox as it is. */
+    forget(): void {
         for (const copy of this.copies) {
             copy.remove();
         }
         fs.rmSync(this.checkout, { recursive: true, force: true });
-        this.main("down");
     }
 
     private main(...args: string[]): void {
