@@ -1,9 +1,10 @@
 import * as http from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Api } from "./api";
+import type { BuildSeconds } from "./events";
 import type { Layout } from "./layout";
 import { bold, dim, green, red, row, say } from "./report";
-import { type BuildSeconds } from "./update";
+
 
 const PORT = 8000;
 const SELECTOR = "app.kubernetes.io/name=vllm";
