@@ -32,6 +32,7 @@ def library(cuda: int = 13) -> Path:
 
 def fake_runtime(cuda: int = 13) -> Path:
     build("libcuda.so.1", str(HERE / "fake_libcuda.cpp"), flags=("-O1", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1"))
+    build("libnvidia-ml.so.1", str(HERE / "fake_nvml.cpp"), flags=("-O1", "-shared", "-fPIC", "-Wl,-soname,libnvidia-ml.so.1"))
     return build(f"fake-cudart-{cuda}.so", str(HERE / "fake_cudart.cpp"), cuda=cuda)
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from support import ASSETS, LAUNCHER, MIB, assert_refused, handed, library, python
+from support import ASSETS, LAUNCHER, MIB, WORK, assert_refused, fake_runtime, handed, library, python
 
 sys.path.insert(0, str(ASSETS))
 from managed_mem import hooks, plan, settings  # noqa: E402
@@ -42,6 +42,13 @@ def test_off_is_plain_vllm(vllm):
 def test_dry_run_starts_nothing(vllm):
     done = launch("--dry-run", "m", **vllm)
     assert done.returncode == 0 and "host for weights and KV" in done.stdout and "vllm serve m" in done.stdout
+
+
+def test_dry_run_of_a_stand_in_says_so(vllm):
+    fake_runtime()
+    assert_refused(launch("--dry-run", "m", **vllm, LD_LIBRARY_PATH=str(WORK)), "stand-in NVML")
+    done = launch("--dry-run", "m", **vllm, LD_LIBRARY_PATH=str(WORK), MANAGED_MEM_ACCEPT_STAND_IN="1")
+    assert done.stdout.startswith("SIMULATED") and "95.58 GiB total" in done.stdout and "stand-in GH200" in done.stdout
 
 
 @pytest.mark.parametrize("environment, words", [

@@ -92,18 +92,21 @@ def test_without_the_launcher_vllm_sees_hbm(tmp_path):
     assert total == 97.0 and asked < 88
 
 
-def test_zero_statistics_are_caught(tmp_path):
-    """C12: the stubs of the source document make vLLM plan memory that is not there; this very arithmetic must notice."""
-    stub = "torch.accelerator.memory_stats = lambda *a: {}\ntorch.accelerator.memory_reserved = lambda *a: 0\n"
-    program = (HERE / "drive_worker.py").read_text().replace("MIB = 1 << 20\n", stub + "MIB = 1 << 20\n", 1)
+def with_stub(stub, tmp_path, **options):
     planted = tmp_path / "planted.py"
-    planted.write_text(program)
-    ask = json.dumps(ASK | {"activations_mib": 300})
-    true = last_json(python(str(HERE / "drive_worker.py"), ask, torch="2.10.0", vllm="0.19.0", opt_in=handed(library(12), tmp_path)))
-    (tmp_path / "second").mkdir()
-    false = last_json(python(str(planted), ask, torch="2.10.0", vllm="0.19.0", opt_in=handed(library(12), tmp_path / "second")))
-    fits = lambda out: out["weights"]["hbm"] + out["kv"]["hbm"] + 300 * MIB <= 1024 * MIB  # noqa: E731
-    assert fits(true) and not fits(false)
+    planted.write_text((HERE / "drive_worker.py").read_text().replace("MIB = 1 << 20\n", f"{stub}\nMIB = 1 << 20\n", 1))
+    return python(str(planted), json.dumps(ASK | {"activations_mib": 300}), torch="2.10.0", vllm="0.19.0", opt_in=handed(library(12), tmp_path, **options))
+
+
+@pytest.mark.parametrize("stub, fits", [("", True), ("torch.accelerator.memory_stats = lambda *a: {}", False)])
+def test_a_peak_stub_plans_memory_that_is_not_there(stub, fits, tmp_path):
+    """C12: with the source document's stubs vLLM's arithmetic leaves no room for activations. Real counters do."""
+    out = last_json(with_stub(stub, tmp_path))
+    assert (out["weights"]["hbm"] + out["kv"]["hbm"] + 300 * MIB <= 1024 * MIB) is fits
+
+
+def test_a_reserved_stub_ends_the_process(tmp_path):
+    assert_refused(with_stub("torch.cuda.memory_reserved = lambda *a: 0", tmp_path, placement="managed"), "PyTorch holds 0 bytes", "were placed")
 
 
 def test_a_worker_of_another_class_is_refused(tmp_path):
