@@ -15,7 +15,8 @@ const ignoredNames = new Set([".git", "__pycache__", ".pytest_cache", ".DS_Store
  * docker-build compares the paths of contexts as text and hashes file modes, so the same files under
  * another checkout, home or umask would rebuild everything; and when only a context's content
  * changed, its preview shows a digest that is known and wrong. A path that is a function of the
- * content alone cures both (docs/decisions/0002-content-addressed-contexts.md).
+ * content alone cures both (docs/decisions/0002-content-addressed-contexts.md). The folder holds
+ * copies only and may be deleted at any time.
  */
 export function materialise(root: string, relativePaths: readonly string[]): string {
     const files = relativePaths.flatMap((entry) => listFiles(root, entry)).sort();

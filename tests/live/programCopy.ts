@@ -5,7 +5,7 @@ import * as path from "node:path";
 import { ensureTools, findTool, pulumiEnvironment, pulumiTools } from "../../tools/toolchain";
 
 const CHECKOUT = path.resolve(__dirname, "../..");
-const PROGRAM = ["components", "policy", "assets", "sandbox/sources", "sandbox/wheelhouse", "index.ts", "Pulumi.yaml", "Pulumi.gh200.yaml", "Pulumi.sandbox.yaml", "package.json", "tsconfig.json"];
+const PROGRAM = ["components", "assets", "sandbox/sources", "sandbox/wheelhouse", "index.ts", "Pulumi.yaml", "Pulumi.gh200.yaml", "Pulumi.sandbox.yaml", "package.json", "tsconfig.json"];
 
 export interface Answer {
     status: number | null;
