@@ -32,8 +32,13 @@ def library(cuda: int = 13) -> Path:
 
 def fake_runtime(cuda: int = 13) -> Path:
     build("libcuda.so.1", str(HERE / "fake_libcuda.cpp"), flags=("-O1", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1"))
-    build("libnvidia-ml.so.1", str(HERE / "fake_nvml.cpp"), flags=("-O1", "-shared", "-fPIC", "-Wl,-soname,libnvidia-ml.so.1"))
     return build(f"fake-cudart-{cuda}.so", str(HERE / "fake_cudart.cpp"), cuda=cuda)
+
+
+def fake_nvml() -> Path:
+    """A directory with a stand-in NVML. With it vLLM takes its CUDA platform, without it the worker can be driven alone."""
+    (WORK / "nvml").mkdir(exist_ok=True)
+    return build("nvml/libnvidia-ml.so.1", str(HERE / "fake_nvml.cpp"), flags=("-O1", "-shared", "-fPIC", "-Wl,-soname,libnvidia-ml.so.1")).parent
 
 
 def handed(path: Path, run_dir: Path, placement: str = "hbm-first", hbm_mib: int | None = None, reserve_mib: int = 64, host_mib: int = 0, accept: bool = True, kv_hbm_mib: int = 0, utilization_given: bool = False) -> str:
@@ -45,7 +50,7 @@ def handed(path: Path, run_dir: Path, placement: str = "hbm-first", hbm_mib: int
                   kv_hbm=kv_hbm_mib * MIB, host=host_mib * MIB, utilization_given=utilization_given, accept_stand_in=accept).dump()
 
 
-def python(*arguments: str, torch: str | None = None, vllm: str | None = None, opt_in: str | None = None, extra_path: str = "", timeout: int = 300, **environment: str) -> subprocess.CompletedProcess:
+def python(*arguments: str, torch: str | None = None, vllm: str | None = None, opt_in: str | None = None, extra_path: str = "", nvml: bool = False, timeout: int = 300, **environment: str) -> subprocess.CompletedProcess:
     """A Python child. With TORCH it runs over the stand-in runtime of that PyTorch's CUDA."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("MANAGED_MEM", "PYTORCH_", "LD_"))} | environment
     path = [str(ASSETS), extra_path]
@@ -53,7 +58,7 @@ def python(*arguments: str, torch: str | None = None, vllm: str | None = None, o
     if torch:
         program = str(FULL / "venv/bin/python")
         cuda = 12 if torch == "2.10.0" else 13
-        env |= {"LD_PRELOAD": str(fake_runtime(cuda)), "LD_LIBRARY_PATH": str(WORK), "VLLM_LOGGING_LEVEL": "ERROR", "HF_HUB_OFFLINE": "1"}
+        env |= {"LD_PRELOAD": str(fake_runtime(cuda)), "LD_LIBRARY_PATH": f"{WORK}:{fake_nvml() if nvml else ''}", "VLLM_LOGGING_LEVEL": "ERROR", "HF_HUB_OFFLINE": "1"}
         path.append(str(FULL / f"torch-{torch}"))
     if vllm:
         path.append(str(FULL / f"vllm-{vllm}"))

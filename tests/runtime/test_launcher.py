@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from support import ASSETS, LAUNCHER, MIB, WORK, assert_refused, fake_runtime, handed, library, python
+from support import ASSETS, LAUNCHER, MIB, assert_refused, fake_nvml, handed, library, python
 
 sys.path.insert(0, str(ASSETS))
 from managed_mem import hooks, plan, settings  # noqa: E402
@@ -45,9 +45,8 @@ def test_dry_run_starts_nothing(vllm):
 
 
 def test_dry_run_of_a_stand_in_says_so(vllm):
-    fake_runtime()
-    assert_refused(launch("--dry-run", "m", **vllm, LD_LIBRARY_PATH=str(WORK)), "stand-in NVML")
-    done = launch("--dry-run", "m", **vllm, LD_LIBRARY_PATH=str(WORK), MANAGED_MEM_ACCEPT_STAND_IN="1")
+    assert_refused(launch("--dry-run", "m", **vllm, LD_LIBRARY_PATH=str(fake_nvml())), "stand-in NVML")
+    done = launch("--dry-run", "m", **vllm, LD_LIBRARY_PATH=str(fake_nvml()), MANAGED_MEM_ACCEPT_STAND_IN="1")
     assert done.stdout.startswith("SIMULATED") and "95.58 GiB total" in done.stdout and "stand-in GH200" in done.stdout
 
 

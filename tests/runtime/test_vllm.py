@@ -29,7 +29,7 @@ print(json.dumps("accepted"))
 
 
 def config(version, tmp_path, arguments, **environment):
-    return python("-c", CONFIG, str(tmp_path / "model"), json.dumps(arguments), torch="2.10.0", vllm=version, opt_in=handed(library(12), tmp_path), FAKE_DEVICES="2", **environment)
+    return python("-c", CONFIG, str(tmp_path / "model"), json.dumps(arguments), torch="2.10.0", vllm=version, opt_in=handed(library(12), tmp_path), nvml=True, FAKE_DEVICES="2", **environment)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
