@@ -4,6 +4,7 @@ import { removeCgroup } from "./cgroup";
 import { type Layout, isSandbox } from "./layout";
 import { destroyNamespace } from "./namespace";
 import { removeNetwork } from "./network";
+import { row } from "./report";
 import { endUpdates } from "./update";
 
 /**
@@ -13,11 +14,15 @@ import { endUpdates } from "./update";
 export async function down(layout: Layout): Promise<boolean> {
   await endUpdates(layout);
   await destroyNamespace(layout);
+  row("processes", "ended, and their mounts and networks with them");
   await removeCgroup(layout);
   await removeNetwork(layout);
   await removeEmulation(layout);
+  row("outside the folder", "cgroups, address and binfmt entry removed");
   const existed = isSandbox(layout);
   if (existed) {
+    // Gigabytes of layers: on a busy disk the longest part.
+    row("files", `removing ${layout.dir}`);
     fs.rmSync(layout.dir, { recursive: true, force: true, maxRetries: 3 });
   }
   return existed;
