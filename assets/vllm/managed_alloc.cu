@@ -1,8 +1,6 @@
 // The segment source: where PyTorch's own caching allocator gets its segments from.
-//
 // PyTorch keeps splitting, caching, stream order, graph pools, statistics and its out-of-memory error. This file answers
 // only "give me a segment" and "take it back", decides once, at creation, where a segment lies, and keeps the account.
-//
 //   within the HBM limit   hbm-first        cudaMalloc: the driver never evicts it
 //                          managed          cudaMallocManaged, prefers the device
 //                          managed-prefetch cudaMallocManaged, prefetched to the device, mapped for the CPU
@@ -10,7 +8,6 @@
 //   host limit             managed          link at the link's speed, never migrated
 //                          managed-prefetch as above it: prefetched to the device, whatever that evicts
 //   beyond both            refused, so that PyTorch frees its cache, tries again and raises torch.OutOfMemoryError
-//
 // Exports (C). KIND is 0 weights, 1 kv, 2 other. No CUDA call is made when the library is loaded.
 //   const char* ma_version()                                    the version of this interface
 //   const char* ma_stand_in()                                   what stands in for the CUDA runtime, or NULL: it is real
@@ -43,7 +40,6 @@
 #include <vector>
 
 namespace {
-
 enum Kind { WEIGHTS, KV, OTHER, KINDS };
 enum Placement { HBM_FIRST, MANAGED, MANAGED_PREFETCH };
 constexpr int DEVICES = 16;
@@ -65,7 +61,6 @@ struct Segment {
   uint8_t kind;
   bool on_host;
 };
-
 std::mutex mu;  // guards everything below; never held across a CUDA call
 Account own_account = {MAGIC, 0, 0, 0, {}};
 Account* account = &own_account;
@@ -80,8 +75,6 @@ double gib(uint64_t bytes) { return bytes / 1073741824.0; }
 void store(uint64_t& field, uint64_t value) { __atomic_store_n(&field, value, __ATOMIC_RELAXED); }
 void count(uint64_t& field) { store(field, field + 1); }
 
-void before_fork() { mu.lock(); }
-void after_fork_parent() { mu.unlock(); }
 void after_fork_child() {
   if (started) {
     orphaned = true;
@@ -90,23 +83,17 @@ void after_fork_child() {
   }
   mu.unlock();
 }
-struct ForkHandlers {
-  ForkHandlers() { pthread_atfork(before_fork, after_fork_parent, after_fork_child); }
-} fork_handlers;
+const int fork_handlers = pthread_atfork([] { mu.lock(); }, [] { mu.unlock(); }, after_fork_child);
 
 #if CUDART_VERSION >= 13000
 using Place = cudaMemLocation;
-Place device_place(int device) {
-  cudaMemLocation place{};
-  place.type = cudaMemLocationTypeDevice;
-  place.id = device;
+Place make_place(cudaMemLocationType type, int id) {
+  Place place{};
+  place.type = type, place.id = id;
   return place;
 }
-Place host_place() {
-  cudaMemLocation place{};
-  place.type = cudaMemLocationTypeHost;
-  return place;
-}
+Place device_place(int device) { return make_place(cudaMemLocationTypeDevice, device); }
+Place host_place() { return make_place(cudaMemLocationTypeHost, 0); }
 cudaError_t prefetch(void* p, size_t n, Place to, cudaStream_t stream) { return cudaMemPrefetchAsync(p, n, to, 0, stream); }
 #else
 using Place = int;
@@ -127,7 +114,6 @@ class Scope {
     cudaThreadExchangeStreamCaptureMode(&mode_);
     if (changed_) cudaSetDevice(previous_);
   }
-
  private:
   int previous_ = 0;
   bool changed_ = false;
@@ -153,21 +139,14 @@ cudaError_t take(void** out, size_t size, int device, Placement placement, bool 
   if (placement == HBM_FIRST && !on_host) return cudaMalloc(out, size);
   cudaError_t error = cudaMallocManaged(out, size, cudaMemAttachGlobal);
   if (error != cudaSuccess) return error;
+  const bool literal = placement == MANAGED_PREFETCH;  // the source document's policy: prefetched whatever that evicts
+  const Place gpu = device_place(device);
   cudaStream_t stream = nullptr;
   error = stream_of(device, &stream);
-  auto then = [&](cudaError_t (*call)(void*, size_t, int, cudaStream_t)) {
-    if (error == cudaSuccess) error = call(*out, size, device, stream);
-  };
-  if (placement == MANAGED_PREFETCH) {
-    then([](void* p, size_t n, int, cudaStream_t) { return cudaMemAdvise(p, n, cudaMemAdviseSetAccessedBy, host_place()); });
-    then([](void* p, size_t n, int d, cudaStream_t s) { return prefetch(p, n, device_place(d), s); });
-  } else if (on_host) {
-    then([](void* p, size_t n, int, cudaStream_t) { return cudaMemAdvise(p, n, cudaMemAdviseSetPreferredLocation, host_place()); });
-    then([](void* p, size_t n, int d, cudaStream_t) { return cudaMemAdvise(p, n, cudaMemAdviseSetAccessedBy, device_place(d)); });
-  } else {
-    then([](void* p, size_t n, int d, cudaStream_t) { return cudaMemAdvise(p, n, cudaMemAdviseSetPreferredLocation, device_place(d)); });
-    then([](void* p, size_t n, int d, cudaStream_t s) { return prefetch(p, n, device_place(d), s); });
-  }
+  if (!error && literal) error = cudaMemAdvise(*out, size, cudaMemAdviseSetAccessedBy, host_place());
+  if (!error && !literal) error = cudaMemAdvise(*out, size, cudaMemAdviseSetPreferredLocation, on_host ? host_place() : gpu);
+  if (!error && !literal && on_host) error = cudaMemAdvise(*out, size, cudaMemAdviseSetAccessedBy, gpu);
+  if (!error && (literal || !on_host)) error = prefetch(*out, size, gpu, stream);
   if (error != cudaSuccess) cudaFree(*out), *out = nullptr;
   return error;
 }
@@ -259,7 +238,6 @@ cudaError_t redirected_malloc(void** out, size_t size) {
   cudaError_t error = cudaGetDevice(&device);
   return error == cudaSuccess ? allocate(out, size, device, OTHER) : error;
 }
-cudaError_t redirected_free(void* p) { return release(p); }
 
 // The relocation slots through which one library reaches the driver's allocator.
 struct Slots {
@@ -314,11 +292,9 @@ bool write_slot(void** slot, void* value, const Slots& slots) {
   if (read_only) mprotect((void*)start, page, PROT_READ);
   return __atomic_load_n(slot, __ATOMIC_ACQUIRE) == value;
 }
-
 }  // namespace
 
 extern "C" {
-
 // Exported by a stand-in CUDA runtime only.
 const char* cuda_runtime_stand_in(void) __attribute__((weak));
 
@@ -352,10 +328,10 @@ int ma_redirect(char* why, size_t n) {
   if (slots.of_malloc.size() != 1 || slots.of_free.size() != 1)
     return snprintf(why, n, "%s has %zu relocation slots for cudaMalloc and %zu for cudaFree, accepted: 1 of each", slots.path.c_str(),
                     slots.of_malloc.size(), slots.of_free.size()), -1;
-  if (*slots.of_malloc[0] == (void*)redirected_malloc && *slots.of_free[0] == (void*)redirected_free) return 0;
+  if (*slots.of_malloc[0] == (void*)redirected_malloc && *slots.of_free[0] == (void*)release) return 0;
   void* const before = *slots.of_free[0];
   // cudaFree first: it hands what is not ours to the driver, so between the two writes nothing can be freed wrongly.
-  if (!write_slot(slots.of_free[0], (void*)redirected_free, slots))
+  if (!write_slot(slots.of_free[0], (void*)release, slots))
     return snprintf(why, n, "%s: the slot of cudaFree cannot be written: %s", slots.path.c_str(), strerror(errno)), -1;
   if (!write_slot(slots.of_malloc[0], (void*)redirected_malloc, slots)) {
     snprintf(why, n, "%s: the slot of cudaMalloc cannot be written: %s", slots.path.c_str(), strerror(errno));
@@ -391,7 +367,6 @@ void ma_count_oom(int device) {
   std::lock_guard<std::mutex> lock(mu);
   if (device >= 0 && device < DEVICES) count(account->row[OTHER][device].ooms);
 }
-
 }  // extern "C"
 
 #ifdef __CUDACC__

@@ -28,7 +28,7 @@ PLANTED = {
     "a failed advice that keeps the budget": ("store(used, used - size);\n    count(row->failed);", "count(row->failed);"),
     "a failed advice that leaks the memory": ("if (error != cudaSuccess) cudaFree(*out), *out = nullptr;", "if (error != cudaSuccess) *out = nullptr;"),
     "a stale last error": ("if (error != cudaSuccess) cudaGetLastError();", ""),
-    "an overflow segment that prefers the device": ("cudaMemAdviseSetPreferredLocation, host_place()", "cudaMemAdviseSetPreferredLocation, device_place(0)"),
+    "an overflow segment that prefers the device": ("on_host ? host_place() : gpu", "gpu"),
     "a device that is not restored": ("if (changed_) cudaSetDevice(previous_);", ""),
     "a prefetch on the legacy stream": ("return cudaMemPrefetchAsync(p, n, to, 0, stream);", "return cudaMemPrefetchAsync(p, n, to, 0, nullptr);"),
     "a limit that is checked and taken apart": ("store(used, used + size);  //", "//"),
