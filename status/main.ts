@@ -2,7 +2,6 @@ import { execFile } from "node:child_process";
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { promisify } from "node:util";
-import { renderTable } from "../tools/table";
 import { main, Problem } from "../tools/report";
 import { ensureTools, findTool, pulumiEnvironment, pulumiTools, sandboxDirectory, sandboxState } from "../tools/toolchain";
 import { stackOf } from "../tools/stack";
@@ -39,9 +38,9 @@ main(async () => {
         history: history ?? [],
         approver: approval?.required ? (approval.approver ?? "unnamed") : undefined,
     });
-    const columns = process.stdout.isTTY ? process.stdout.columns : 160;
-    for (const line of renderTable(rows.map(([name, where]) => ({ name, version: "", where })), columns)) {
-        console.log(line);
+    const width = Math.max(...rows.map(([label]) => label.length));
+    for (const [label, value] of rows) {
+        console.log(`${label.padEnd(width)}  ${value}`);
     }
     for (const line of curlLines(resources, inSandbox ? path.join(sandboxDirectory(), "kubeconfig") : undefined)) {
         console.log(`  ${line}`);

@@ -1,3 +1,5 @@
+import { stageTable } from "../components/stages/table";
+
 /** What `npm run status` shows of a stack, from its exported state and history. Pure; main.ts fetches both. */
 
 export interface Resource {
@@ -33,17 +35,24 @@ export function statusRows(state: StackState): StatusRow[] {
         ["deployed", text("deployRef") ?? "nothing"],
         ["release", text("releaseRef") ?? "none"],
     ];
-    for (const [stage, digest] of Object.entries((outputs.stageDigests ?? {}) as Record<string, string>)) {
-        rows.push([stage, [digest.slice(0, 19), ...revisions(state.resources, stage)].join("  ")]);
+    const digests = (outputs.stageDigests ?? {}) as Record<string, string>;
+    for (const stage of Object.keys(digests).sort((a, b) => buildOrder(a) - buildOrder(b))) {
+        rows.push([stage, [digests[stage]?.slice(0, 19) ?? "", ...revisions(state.resources, stage)].join("  ")]);
     }
-    for (const line of (text("memoryPlan") ?? "none").split("\n")) {
-        rows.push(["memory", line]);
+    for (const [index, line] of (text("memoryPlan") ?? "none").split("\n").entries()) {
+        rows.push([index === 0 ? "memory" : "", line]);
     }
     rows.push(["approver", state.approver ?? "none required"]);
     rows.push(["last update", describe(state.history[0])]);
     const failure = state.history.find(({ result }) => result === "failed");
     rows.push(["last failure", describe(failure)]);
     return rows;
+}
+
+/** State sorts by name; stages are read in the order in which they are built, what is no stage last. */
+function buildOrder(stage: string): number {
+    const index = stageTable.findIndex(({ target }) => target === stage);
+    return index === -1 ? stageTable.length : index;
 }
 
 /** Which source each stage was built from: what its image was told, `src-vllm=<commit>`. */

@@ -14,10 +14,10 @@ interface SystemPackage {
 const systemPackages: readonly SystemPackage[] = [
   // An arm64 machine runs arm64 images itself.
   ...(process.arch === "arm64" ? [] : [{ name: "qemu-user-static", needed: "runs linux/arm64 build steps and pods", anyOf: ["qemu-aarch64-static"] }]),
-  { name: "debootstrap", needed: "makes the stand-in base image", anyOf: ["debootstrap"] },
+  { name: "mmdebstrap", needed: "makes the stand-in base image", anyOf: ["mmdebstrap"] },
+  { name: "arch-test", needed: "lets mmdebstrap see that arm64 programs run", anyOf: ["arch-test"] },
   { name: "runc", needed: "runs containers", anyOf: ["runc"] },
   { name: "containernetworking-plugins", needed: "connects pods", anyOf: ["/usr/lib/cni/host-local", "/opt/cni/bin/host-local"] },
-  { name: "iptables", needed: "connects pods", anyOf: ["iptables"] },
 ];
 
 const FOLDERS = [...(process.env.PATH ?? "").split(path.delimiter), "/usr/sbin", "/sbin"];

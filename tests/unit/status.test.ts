@@ -1,0 +1,56 @@
+import { expect, test } from "vitest";
+import { curlLines, statusRows } from "../../status/report";
+
+const resources = [
+    {
+        urn: "urn:pulumi:s::p::pulumi:pulumi:Stack::p-s",
+        type: "pulumi:pulumi:Stack",
+        outputs: { deployRef: "r/x@sha256:aa", releaseRef: "r/x:cmm-cmm", memoryPlan: "one\ntwo", stageDigests: { "build-managed-alloc": "sha256:cc", "build-triton": `sha256:${"b".repeat(64)}` } },
+    },
+    {
+        urn: "urn:pulumi:s::p::docker-build:index:Image::gh200-build-triton",
+        type: "docker-build:index:Image",
+        inputs: { context: { named: { "src-triton": {}, locks: {} } }, buildArgs: { SRC_TRITON_REVISION: "0123456789abcdef" } },
+    },
+    { urn: "a", type: "kubernetes:core/v1:Service", inputs: { metadata: { name: "gh200-vllm", namespace: "vllm" } } },
+    { urn: "b", type: "kubernetes:apps/v1:Deployment" },
+];
+
+test("a stack's status has every fact, stages in build order, and its last failure", () => {
+    const history = [
+        { kind: "update", result: "succeeded", startTime: "2026-11-24T10:00:00Z", message: "mend" },
+        { kind: "update", result: "failed", startTime: "2026-11-24T09:00:00Z" },
+    ];
+    expect(statusRows({ stack: "gh200", resources, history, approver: "someone" })).toEqual([
+        ["stack", "gh200"],
+        ["deployed", "r/x@sha256:aa"],
+        ["release", "r/x:cmm-cmm"],
+        ["build-triton", "sha256:bbbbbbbbbbbb  src-triton=0123456789ab"],
+        ["build-managed-alloc", "sha256:cc"],
+        ["memory", "one"],
+        ["", "two"],
+        ["approver", "someone"],
+        ["last update", "update succeeded at 2026-11-24T10:00:00Z: mend"],
+        ["last failure", "update failed at 2026-11-24T09:00:00Z"],
+    ]);
+});
+
+test("a stack without an update says so", () => {
+    expect(statusRows({ stack: "gh200", resources: [], history: [], approver: undefined })).toEqual([
+        ["stack", "gh200"],
+        ["deployed", "nothing"],
+        ["release", "none"],
+        ["memory", "none"],
+        ["approver", "none required"],
+        ["last update", "none"],
+        ["last failure", "none"],
+    ]);
+    expect(curlLines([], undefined)).toEqual([]);
+});
+
+test("the lines to paste name the deployed objects and the kubeconfig", () => {
+    expect(curlLines(resources, "/k")).toEqual([
+        "KUBECONFIG=/k kubectl -n vllm port-forward deployment/gh200-vllm 8000 &",
+        "curl -s http://localhost:8000/v1/models",
+    ]);
+});
