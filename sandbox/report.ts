@@ -10,6 +10,13 @@ export const dim = (text: string): string => paint("2", text);
 export const green = (text: string): string => paint("32", text);
 export const red = (text: string): string => paint("31", text);
 
+// A reader that has seen enough (`status | head`) is no reason to stop half way.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code !== "EPIPE") {
+    throw error;
+  }
+});
+
 export function say(line = ""): void {
   process.stdout.write(`${line}\n`);
 }
