@@ -65,7 +65,7 @@ function runtime(): Totals {
         maxBuffer: 2 ** 28,
     });
     process.stdout.write(stdout ?? "");
-    const closing = (stdout ?? "").split("\n").findLast((line) => / in \d+\.\d+s/.test(line)) ?? "";
+    const closing = (stdout ?? "").split("\n").filter((line) => / in \d+\.\d+s/.test(line)).at(-1) ?? "";
     const count = (word: string) => Number(new RegExp(`(\\d+) ${word}`).exec(closing)?.[1] ?? 0);
     return atLeastOneFailure({ passed: count("passed"), failed: count("failed") + count("error"), skipped: count("skipped") }, status);
 }
