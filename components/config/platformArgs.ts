@@ -3,12 +3,13 @@ import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { registryHost } from "../image/reference";
 import type { CmmPlatformArgs } from "../platform/cmmPlatform";
+import { refuseOpenPoints } from "../platform/openPoints";
 import type { StackConfig } from "./load";
 
-/** The stack's configuration as the platform takes it. */
+/** The stack's configuration as the platform takes it; refused here already, before the providers exist. */
 export function platformArgs(config: StackConfig): CmmPlatformArgs {
     const { secrets } = config;
-    return {
+    const args: CmmPlatformArgs = {
         builder: { ...config.builder, clientKey: secrets.builderClientKey },
         registry: { ...config.registry, password: secrets.registryPassword },
         image: config.image,
@@ -17,6 +18,8 @@ export function platformArgs(config: StackConfig): CmmPlatformArgs {
         node: config.node,
         serving: { ...config.serving, hfToken: secrets.hfToken },
     };
+    refuseOpenPoints(args);
+    return args;
 }
 
 /** The two providers that the platform's children inherit. */

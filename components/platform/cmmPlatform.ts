@@ -5,13 +5,13 @@ import { CmmImage } from "../image/cmmImage";
 import { ImageRelease } from "../image/imageRelease";
 import { LmcacheImage } from "../image/lmcacheImage";
 import { registryHost, releaseRepository, releaseTag } from "../image/reference";
-import { problemLine, refuse } from "../internal/errors";
+import { problemLine } from "../internal/errors";
 import { Gh200Node, type Gh200NodeArgs } from "../node/gh200Node";
 import { type Placement, VllmServer } from "../serving/vllmServer";
 import { BuildStage } from "../stages/buildStage";
 import { gitContext } from "../stages/sources";
 import { maxJobs, stageTable } from "../stages/table";
-import { type BaseImageArgs, baseReference, openPoints, resolveSources, type SourceArgs } from "./openPoints";
+import { type BaseImageArgs, baseReference, openPoints, refuseOpenPoints, resolveSources, type SourceArgs } from "./openPoints";
 
 export interface RegistryArgs {
     /** Registry host and namespace that images are pushed below, e.g. `atl.vultrcr.com/vllm`. */
@@ -115,8 +115,9 @@ export class CmmPlatform extends pulumi.ComponentResource {
     public readonly endpoint!: pulumi.Output<string>;
 
     constructor(name: string, args: CmmPlatformArgs, opts?: pulumi.ComponentResourceOptions) {
+        refuseOpenPoints(args);
         super("gh200-vllm:index:CmmPlatform", name, {}, opts);
-        warnOrRefuse(this, args);
+        warnOfOpenPoints(this, args);
         const node = new Gh200Node(`${name}-node`, args.node, { parent: this });
         const images = args.image.use === undefined ? buildImages(this, name, args) : adoptedImage(args.image.use);
         const server = new VllmServer(
@@ -257,12 +258,10 @@ function adoptedImage(reference: string): Images {
     };
 }
 
-/** A preview shows the whole plan and what is still open; an update starts only when nothing is. */
-function warnOrRefuse(platform: CmmPlatform, args: CmmPlatformArgs): void {
+/** A preview shows the whole plan and what is still open; `refuseOpenPoints` is what an update meets. */
+function warnOfOpenPoints(platform: CmmPlatform, args: CmmPlatformArgs): void {
     const open = openPoints(args);
-    if (!pulumi.runtime.isDryRun()) {
-        refuse(open);
-    } else if (open.length > 0) {
+    if (open.length > 0) {
         const lines = ["an update of this stack is refused until these are settled:", ...open.map(problemLine)];
         void pulumi.log.warn(lines.join("\n"), platform);
     }

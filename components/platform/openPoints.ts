@@ -1,5 +1,6 @@
+import * as pulumi from "@pulumi/pulumi";
 import { isLoopbackRegistry } from "../image/reference";
-import type { Problem } from "../internal/errors";
+import { type Problem, refuse } from "../internal/errors";
 import { defaultSources, type SourceFacts } from "../stages/sources";
 import { stageTable } from "../stages/table";
 import type { CmmPlatformArgs } from "./cmmPlatform";
@@ -44,6 +45,13 @@ export function baseReference(base: BaseImageArgs): string {
 /** What a preview can show and an update must not start with. */
 export function openPoints(args: CmmPlatformArgs): Problem[] {
     return [...servingPoints(args), ...(args.image.use === undefined ? buildPoints(args) : [])];
+}
+
+/** Stops an update, not a preview, before its first resource. */
+export function refuseOpenPoints(args: CmmPlatformArgs): void {
+    if (!pulumi.runtime.isDryRun()) {
+        refuse(openPoints(args));
+    }
 }
 
 function servingPoints(args: CmmPlatformArgs): Problem[] {
