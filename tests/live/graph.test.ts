@@ -7,7 +7,7 @@ import { probeBuilder, unreachableProblem } from "../../components/builder/probe
 import { problemLine } from "../../components/internal/errors";
 import { overlappingCompiles } from "./buildHistory";
 import { builtImages, LiveSandbox, type Machine, summary } from "./liveSandbox";
-import { plannedChanges, processesUnder } from "./programCopy";
+import { killTree, plannedChanges, processesUnder } from "./programCopy";
 import type { Answer } from "./programCopy";
 
 // One sandbox for the whole file, and its tests in order: each starts from what the one before left.
@@ -218,7 +218,7 @@ describe("killed at any moment", () => {
         machine.program.edit(INFINISTORE, (text) => text + marker("killed"));
         const running = machine.startUp();
         await until(() => running.seen().includes("gh200-build-infinistore updating"), running.seen);
-        process.kill(-running.pid, "SIGKILL");
+        killTree(running.pid);
         await running.ended;
         sandbox.clearLocks();
         ok(await machine.up());

@@ -102,6 +102,23 @@ export function plannedChanges(previewJson: string): Record<string, string[]> {
     return changes;
 }
 
+/** SIGKILL for a process and all that descends from it; Pulumi's plug-ins have process groups of their own. */
+export function killTree(root: number): void {
+    const children = new Map<number, number[]>();
+    for (const line of execFileSync("ps", ["-eo", "pid=,ppid="], { encoding: "utf8" }).trim().split("\n")) {
+        const [pid = 0, parent = 0] = line.trim().split(/\s+/).map(Number);
+        children.set(parent, [...(children.get(parent) ?? []), pid]);
+    }
+    const tree = (pid: number): number[] => [pid, ...(children.get(pid) ?? []).flatMap(tree)];
+    for (const pid of tree(root)) {
+        try {
+            process.kill(pid, "SIGKILL");
+        } catch {
+            // It ended with its parent.
+        }
+    }
+}
+
 export function processesUnder(folder: string): string[] {
     return execFileSync("ps", ["-eo", "pid,args"], { encoding: "utf8" })
         .split("\n")
