@@ -47,13 +47,13 @@ export const defaultSources: Readonly<Record<string, SourceFacts>> = {
         repository: "https://github.com/vllm-project/flash-attention.git",
         ref: "29210221863736a08f71a866459e368ad1ac4a95",
         commit: "29210221863736a08f71a866459e368ad1ac4a95",
-        submodules: false,
+        submodules: true,
     },
     "src-flashmla": {
         repository: "https://github.com/vllm-project/FlashMLA.git",
         ref: "692917b1cda61b93ac9ee2d846ec54e75afe87b1",
         commit: "692917b1cda61b93ac9ee2d846ec54e75afe87b1",
-        submodules: false,
+        submodules: true,
     },
     "src-qutlass": {
         repository: "https://github.com/IST-DASLab/qutlass.git",
