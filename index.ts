@@ -13,8 +13,14 @@ export const deployRef = platform.deployRef;
 export const endpoint = platform.endpoint;
 /** `REPOSITORY@DIGEST` of the standalone LMCache server. */
 export const lmcacheRef = platform.lmcacheRef;
+/** What the node's kubelet should be told. */
+export const kubeletAdvice = platform.kubeletAdvice;
+/** The memory plan as an SVG. */
+export const memoryPicture = platform.memoryPicture;
 /** What the node's memory is promised to. */
 export const memoryPlan = platform.memoryPlan;
+/** What the node said when it was measured; empty where it was not. */
+export const nodeMeasured = platform.nodeMeasured;
 /** Release tag of the deployed image. */
 export const releaseRef = platform.releaseRef;
 /** Digest of each stage. */

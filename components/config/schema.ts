@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { remoteBuilderSchema } from "../builder/remoteBuilder";
-import { gh200NodeSchema } from "../node/gh200Node";
+import { gh200NodeSchema } from "../node/gh200NodeArgs";
 import { defaultSources } from "../stages/sources";
 import { vllmServerSchema } from "../serving/vllmServer";
 
@@ -75,7 +75,8 @@ export const sections = {
     image: imageSchema,
     sources: z.strictObject(Object.fromEntries(Object.keys(defaultSources).map((name) => [name, sourceSchema.optional()]))),
     stages: stagesSchema,
-    node: gh200NodeSchema,
+    // The builder's memory is the stages'.
+    node: gh200NodeSchema.omit({ builderMiB: true }),
     serving: servingSchema,
     cluster: clusterSchema,
     approval: approvalSchema,

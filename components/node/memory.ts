@@ -17,7 +17,20 @@ export interface NodeMemory {
     egmReservedMiB: number;
     /** `numa`: the driver onlines HBM as a NUMA node. `driver`: Coherent Driver-based Memory Management (CDMM). */
     coherentMode: "numa" | "driver";
+    /** Host memory that the capacity test (assets/node/capacity) proved managed memory to reach. */
+    provenHostMiB?: number | undefined;
 }
+
+/** Where images are built, as seen from the node that serves. */
+export const BuilderPlace = {
+    /** On another machine. */
+    Elsewhere: "elsewhere",
+    /** On this node, while vLLM is scaled to zero: the builder may have what the pod had, and HBM that Linux counts. */
+    ServingStops: "serving-stops",
+    /** On this node, while vLLM serves: both are promised their memory, out of real LPDDR. */
+    BesideServing: "beside-serving",
+} as const;
+export type BuilderPlace = (typeof BuilderPlace)[keyof typeof BuilderPlace];
 
 /** What the pod holds in host memory besides the overflow, in MiB. */
 export interface PodDemand {
@@ -31,13 +44,19 @@ export interface PodDemand {
     headroomMiB: number;
     /** Managed memory that is wanted in all, HBM included. */
     managedMiB: number;
+    /** An LMCache server beside the pod, which holds KV cache in the same LPDDR. */
+    lmcacheMiB: number;
+    /** Memory of the builder, where it is on this node. */
+    builderMiB: number;
+    builderPlace: BuilderPlace;
 }
 
+/** NUMA nodes: 10 in the source document's numactl, 9 in NVIDIA's kernel log; without onlined HBM one has memory. */
 export const memoryProfiles = {
-    "egm-numa": { egmEnabled: true, coherentMode: "numa", hidesMemory: true },
-    "egm-driver": { egmEnabled: true, coherentMode: "driver", hidesMemory: true },
-    numa: { egmEnabled: false, coherentMode: "numa", hidesMemory: false },
-    driver: { egmEnabled: false, coherentMode: "driver", hidesMemory: false },
+    "egm-numa": { egmEnabled: true, coherentMode: "numa", hidesMemory: true, numaNodes: 10 },
+    "egm-driver": { egmEnabled: true, coherentMode: "driver", hidesMemory: true, numaNodes: 1 },
+    numa: { egmEnabled: false, coherentMode: "numa", hidesMemory: false, numaNodes: 9 },
+    driver: { egmEnabled: false, coherentMode: "driver", hidesMemory: false, numaNodes: 1 },
 } as const;
 export type MemoryProfile = keyof typeof memoryProfiles;
 
@@ -93,61 +112,76 @@ export interface MemoryPlan {
     hbmBudgetMiB: number;
     /** HBM that stays free. */
     hbmReserveMiB: number;
+    /** Real LPDDR that stays with the system. */
+    systemReserveMiB: number;
     /** Host memory that managed memory may overflow into. */
     hostBudgetMiB: number;
     /** The pod's memory, request and limit alike, term by term. */
     podTermsMiB: { hostProcess: number; hostOverflow: number; shm: number; pinned: number; headroom: number };
     podLimitMiB: number;
+    /** What else is promised while the pod runs. */
+    besideMiB: { lmcache: number; builder: number };
+    builderPlace: BuilderPlace;
+    /** The most that a builder may have in the place where it is; 0 where it is elsewhere. */
+    builderMostMiB: number;
     /** Managed memory that was asked for and is not promised. */
     unprovenMiB: number;
 }
 
 /**
- * Plans a vLLM pod on a node. The host budget never exceeds the real LPDDR less the system's reserve
- * and the pod's other terms, whatever was declared.
+ * Plans a vLLM pod on a node. The host budget never exceeds what the capacity test proved, and without
+ * one never the real LPDDR less the system's reserve and everything else that is promised.
  */
 export function planMemory(node: NodeMemory, demand: PodDemand): MemoryPlan {
     const view = osView(node);
-    const hbmBudgetMiB = Math.max(0, node.hbmMiB - node.hbmInUseMiB - hbmReserveMiB(node));
+    const reserveMiB = systemReserveMiB(view);
+    const beside = { lmcache: demand.lmcacheMiB, builder: demand.builderPlace === BuilderPlace.BesideServing ? demand.builderMiB : 0 };
+    const besideMiB = beside.lmcache + beside.builder;
     const fixedMiB = demand.hostProcessMiB + demand.shmMiB + demand.pinnedMiB + demand.headroomMiB;
-    const reachableMiB = Math.max(0, view.lpddrMiB - systemReserveMiB(view) - fixedMiB);
+    const leftMiB = (of: number) => Math.max(0, of - reserveMiB - besideMiB - fixedMiB);
+    const reachableMiB =
+        node.provenHostMiB === undefined ? leftMiB(view.lpddrMiB) : Math.min(node.provenHostMiB, leftMiB(view.lpddrMiB + view.hiddenMiB));
     const wantedMiB = Math.max(0, demand.managedMiB - node.hbmMiB);
     const hostBudgetMiB = Math.min(wantedMiB, reachableMiB);
+    const podTermsMiB = {
+        hostProcess: demand.hostProcessMiB,
+        hostOverflow: hostBudgetMiB,
+        shm: demand.shmMiB,
+        pinned: demand.pinnedMiB,
+        headroom: demand.headroomMiB,
+    };
     return {
         profile: memoryProfile(node),
         view,
-        hbmBudgetMiB,
+        hbmBudgetMiB: Math.max(0, node.hbmMiB - node.hbmInUseMiB - hbmReserveMiB(node)),
         hbmReserveMiB: hbmReserveMiB(node),
+        systemReserveMiB: reserveMiB,
         hostBudgetMiB,
-        podTermsMiB: {
-            hostProcess: demand.hostProcessMiB,
-            hostOverflow: hostBudgetMiB,
-            shm: demand.shmMiB,
-            pinned: demand.pinnedMiB,
-            headroom: demand.headroomMiB,
-        },
+        podTermsMiB,
         podLimitMiB: fixedMiB + hostBudgetMiB,
+        besideMiB: beside,
+        builderPlace: demand.builderPlace,
+        builderMostMiB: builderMostMiB(view, demand, fixedMiB),
         unprovenMiB: wantedMiB - hostBudgetMiB,
     };
 }
 
-/** Whether the pod fits the real LPDDR; where not, by how many MiB it is too large. */
+/** Compilers' memory is movable, so that HBM that Linux counts serves them too, once vLLM does not use it. */
+function builderMostMiB(view: OsView, demand: PodDemand, fixedMiB: number): number {
+    switch (demand.builderPlace) {
+        case BuilderPlace.Elsewhere:
+            return 0;
+        case BuilderPlace.ServingStops:
+            return Math.max(0, view.totalMiB - systemReserveMiB(view) - demand.lmcacheMiB);
+        case BuilderPlace.BesideServing:
+            return Math.max(0, view.lpddrMiB - systemReserveMiB(view) - demand.lmcacheMiB - fixedMiB);
+    }
+}
+
+/** Whether everything that is promised at once fits; where not, by how many MiB it is too large. */
 export function podExcessMiB(plan: MemoryPlan): number {
-    return Math.max(0, plan.podLimitMiB - (plan.view.lpddrMiB - systemReserveMiB(plan.view)));
-}
-
-/** The plan as a person reads it, one line each. */
-export function describePlan(plan: MemoryPlan): string[] {
-    const terms = Object.entries(plan.podTermsMiB).map(([name, mib]) => `${name} ${gib(mib)}`);
-    return [
-        `profile ${plan.profile}: Linux sees ${gib(plan.view.totalMiB)}, of which ${gib(plan.view.lpddrMiB)} is LPDDR` +
-            (plan.view.hiddenMiB > 0 ? ` and ${gib(plan.view.hiddenMiB)} of LPDDR is hidden by EGM` : ""),
-        `vLLM: ${gib(plan.hbmBudgetMiB)} of HBM, ${gib(plan.hostBudgetMiB)} of host memory`,
-        `pod: ${gib(plan.podLimitMiB)} (${terms.join(" + ")})`,
-        ...(plan.unprovenMiB > 0 ? [`${gib(plan.unprovenMiB)} of the declared managed memory is unproven and not promised`] : []),
-    ];
-}
-
-export function gib(mib: number): string {
-    return `${(mib / 1024).toFixed(1)} GiB`;
+    const { hostOverflow } = plan.podTermsMiB;
+    const besideMiB = plan.besideMiB.lmcache + plan.besideMiB.builder;
+    // Only overflow can lie beyond what Linux has, where the capacity test proved it.
+    return Math.max(0, plan.podLimitMiB - hostOverflow + besideMiB + plan.systemReserveMiB - plan.view.lpddrMiB);
 }

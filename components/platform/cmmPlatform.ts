@@ -6,7 +6,8 @@ import { ImageRelease } from "../image/imageRelease";
 import { LmcacheImage } from "../image/lmcacheImage";
 import { registryHost, releaseRepository, releaseTag } from "../image/reference";
 import { problemLine } from "../internal/errors";
-import { Gh200Node, type Gh200NodeArgs } from "../node/gh200Node";
+import { Gh200Node } from "../node/gh200Node";
+import type { Gh200NodeArgs } from "../node/gh200NodeArgs";
 import { type Placement, VllmServer } from "../serving/vllmServer";
 import { BuildStage } from "../stages/buildStage";
 import { gitContext } from "../stages/sources";
@@ -111,6 +112,12 @@ export class CmmPlatform extends pulumi.ComponentResource {
     public readonly stageDigests!: pulumi.Output<Record<string, string>>;
     /** The memory plan in words. */
     public readonly memoryPlan!: pulumi.Output<string>;
+    /** The memory plan as an SVG. */
+    public readonly memoryPicture!: pulumi.Output<string>;
+    /** What the node said when it was measured; empty where nothing was. */
+    public readonly nodeMeasured!: pulumi.Output<string[]>;
+    /** What the node's kubelet should be told. */
+    public readonly kubeletAdvice!: pulumi.Output<string[]>;
     /** Address of the OpenAI API inside the cluster. */
     public readonly endpoint!: pulumi.Output<string>;
 
@@ -118,7 +125,7 @@ export class CmmPlatform extends pulumi.ComponentResource {
         refuseOpenPoints(args);
         super("gh200-vllm:index:CmmPlatform", name, {}, opts);
         warnOfOpenPoints(this, args);
-        const node = new Gh200Node(`${name}-node`, args.node, { parent: this });
+        const node = new Gh200Node(`${name}-node`, { ...args.node, builderMiB: Math.round(args.stages.builderMemoryGiB * 1024) }, { parent: this });
         const images = args.image.use === undefined ? buildImages(this, name, args) : adoptedImage(args.image.use);
         const server = new VllmServer(
             `${name}-vllm`,
@@ -137,7 +144,14 @@ export class CmmPlatform extends pulumi.ComponentResource {
             },
             { parent: this },
         );
-        const outputs = { ...images, memoryPlan: node.description, endpoint: server.endpoint };
+        const outputs = {
+            ...images,
+            memoryPlan: node.description,
+            memoryPicture: node.picture,
+            nodeMeasured: node.measured,
+            kubeletAdvice: node.kubeletAdvice,
+            endpoint: server.endpoint,
+        };
         Object.assign(this, outputs);
         this.registerOutputs(outputs);
     }

@@ -1,12 +1,19 @@
 import * as pulumi from "@pulumi/pulumi";
-import { beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { Gh200Node } from "../../components/node/gh200Node";
+import type { Gh200NodeArgs } from "../../components/node/gh200NodeArgs";
 import { record, type Recorder, valueOf } from "../support/mocks";
+import { asScriptOutput, sourceDocument } from "../support/nodeTexts";
+import { laterRefusal } from "../support/refusal";
 
 let recorder: Recorder;
+const warn = vi.spyOn(pulumi.log, "warn");
 beforeEach(async () => {
+    warn.mockReset().mockResolvedValue();
+    vi.spyOn(pulumi.log, "info").mockResolvedValue();
     recorder = await record();
 });
+afterEach(() => warn.mockClear());
 
 test("a node creates nothing and says what a pod on it may be promised", async () => {
     const node = new Gh200Node("node", {
@@ -40,4 +47,88 @@ test("a node creates nothing and says what a pod on it may be promised", async (
 
 test("a node that cannot hold the pod ends the program with the reason", () => {
     expect(() => new Gh200Node("node", { egmEnabled: true, coherentMode: "numa" })).toThrow(/^node\.egmEnabled: true: EGM hides 472\.0 GiB/);
+});
+
+const seed: Gh200NodeArgs = { hbmInUseMiB: 14_920, egmEnabled: true, coherentMode: "numa", managedGiB: 475, acknowledgeEgmHidesMemory: true };
+const [commandType, podType] = ["command:local:Command", "kubernetes:core/v1:Pod"];
+const said = asScriptOutput(sourceDocument);
+const digest = `sha256:${"0".repeat(64)}`;
+
+test("what was acknowledged, and both readings, are said at every preview and update", async () => {
+    for (const preview of [true, false]) {
+        warn.mockClear();
+        recorder = await record({ preview });
+        new Gh200Node("node", { ...seed, acknowledgeDeclaredExceedsMeasured: true });
+        await recorder.settled();
+        expect(warn).toHaveBeenCalledTimes(1);
+        const text = String(warn.mock.calls[0]![0]);
+        expect(text).toContain("acknowledged (node.acknowledgeEgmHidesMemory)");
+        expect(text).toContain("acknowledged (node.acknowledgeDeclaredExceedsMeasured)");
+        expect(text).toMatch(/node 2 of numactl .* first reading: .* second reading: /);
+        expect(text).toMatch(/«System RAM \(NVIDIA\)» .* first reading: .* second reading: /);
+    }
+});
+
+test("a node that needs no acknowledgement says nothing of the kind", async () => {
+    new Gh200Node("node", { egmEnabled: false, coherentMode: "driver" });
+    await recorder.settled();
+    expect(warn).not.toHaveBeenCalled();
+});
+
+describe("a probe", () => {
+    test("over SSH hands the script to this machine's ssh, which cannot take the host for an option", async () => {
+        recorder = await record({ outputs: { [commandType]: { stdout: said } } });
+        const node = new Gh200Node("node", { ...seed, acknowledgeDeclaredExceedsMeasured: true, probe: { method: "ssh", host: "root@gh200" } });
+        expect((await valueOf(node.measured)).at(-1)).toBe("verdict: the node is what was declared (egm-numa)");
+        const { inputs } = recorder.only(commandType, "node-facts");
+        expect(inputs).toMatchObject({ interpreter: ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "--", "root@gh200"], create: "sh -s", logging: "none" });
+        expect(String(inputs.stdin)).toContain("section nvidia-smi");
+    });
+
+    test("by a Pod asks for no GPU, is the one that is privileged, and is read back from its status", async () => {
+        const status = { containerStatuses: [{ state: { terminated: { message: said } } }] };
+        recorder = await record({ outputs: { [podType]: { status } } });
+        const node = new Gh200Node("node", { ...seed, acknowledgeDeclaredExceedsMeasured: true, probe: { method: "pod", image: `busybox@${digest}`, run: 3 } });
+        expect((await valueOf(node.measured)).at(-1)).toBe("verdict: the node is what was declared (egm-numa)");
+        const { inputs } = recorder.only(podType, "node-facts") as unknown as { inputs: { metadata: object; spec: { containers: object[] } } };
+        expect(inputs.metadata).toMatchObject({ name: "node-facts-3", namespace: "kube-system" });
+        expect(JSON.stringify(inputs)).not.toContain('"nvidia.com/gpu":');
+        expect(inputs.spec.containers[0]).toMatchObject({ image: `busybox@${digest}`, securityContext: { privileged: true, readOnlyRootFilesystem: true }, volumeMounts: [{ readOnly: true }] });
+    });
+
+    test("stops an update that declares more than there is, before anything is handed on", async () => {
+        recorder = await record({ outputs: { [commandType]: { stdout: said } } });
+        let handedOn = false;
+        expect(
+            await laterRefusal(() => {
+                const node = new Gh200Node("node", { ...seed, probe: { method: "ssh", host: "gh200" } });
+                node.podLimitMiB.apply(() => (handedOn = true));
+            }),
+        ).toEqual([expect.stringMatching(/node\.managedGiB: 475: is more than the measured 103\.5 GiB of HBM and LPDDR; accepted: at most 103; turn EGM off in the BIOS, or set/)]);
+        expect(handedOn).toBe(false);
+    });
+
+    test("leaves a preview complete before the node was ever measured", async () => {
+        recorder = await record({ preview: true });
+        const node = new Gh200Node("node", { ...seed, probe: { method: "ssh", host: "gh200" } });
+        expect(await valueOf(node.podLimitMiB)).toBe(7070);
+    });
+
+    test("never changes what is handed on", async () => {
+        const limits = [];
+        for (const probe of [undefined, { method: "ssh", host: "gh200" } as const]) {
+            recorder = await record({ outputs: { [commandType]: { stdout: said } } });
+            limits.push(await valueOf(new Gh200Node("node", { ...seed, acknowledgeDeclaredExceedsMeasured: true, probe }).podLimitMiB));
+        }
+        expect(limits).toEqual([7070, 7070]);
+    });
+
+    test.each([
+        [{ method: "ssh" }, "node.probe.host: is missing; accepted: NAME or USER@NAME, for method ssh"],
+        [{ method: "pod" }, "node.probe.image: is missing; accepted: REPOSITORY@sha256:DIGEST, for method pod"],
+        [{ method: "ssh", host: "-oProxyCommand=reboot" }, "node.probe.host: -oProxyCommand=reboot: is no host; accepted: NAME or USER@NAME"],
+        [{ method: "telnet" }, "node.probe.method: telnet: is not accepted; accepted: ssh or pod"],
+    ])("is refused as %j", (probe, line) => {
+        expect(() => new Gh200Node("node", { ...seed, probe: probe as never })).toThrow(line);
+    });
 });

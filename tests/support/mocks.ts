@@ -54,8 +54,11 @@ export function mockDigest(name: string): string {
     return `sha256:${createHash("sha256").update(name).digest("hex")}`;
 }
 
-/** Replaces the engine. An image gets `mockDigest` of its name; in a preview it is unknown. */
-export async function record({ preview = false } = {}): Promise<Recorder> {
+/**
+ * Replaces the engine. An image gets `mockDigest` of its name; in a preview it is unknown. `outputs` are
+ * what a provider would add to the resources of a type.
+ */
+export async function record({ preview = false, outputs = {} as Record<string, object> } = {}): Promise<Recorder> {
     // What the test before left behind, e.g. a component that was refused, is answered by its own mock.
     await drained();
     const registrations: Registration[] = [];
@@ -71,7 +74,7 @@ export async function record({ preview = false } = {}): Promise<Recorder> {
                 await new Promise((resolve) => setTimeout(resolve, 5));
                 running.set(type, now - 1);
                 const digest = type === imageType && !preview ? { digest: mockDigest(name) } : {};
-                return { id: preview ? "" : `${name}-id`, state: { ...(inputs as object), ...digest } };
+                return { id: preview ? "" : `${name}-id`, state: { ...(inputs as object), ...digest, ...outputs[type] } };
             },
             call: ({ token }) => {
                 throw new Error(`no component calls a provider's function, but ${token} was called`);

@@ -1,10 +1,13 @@
 import { describe, expect, test } from "vitest";
-import { type Gh200NodeArgs, planNode } from "../../components/node/gh200Node";
+import type { Gh200NodeArgs } from "../../components/node/gh200NodeArgs";
+import { planNode as plannedNode } from "../../components/node/planNode";
 import { refusal } from "../support/refusal";
 import { stackConfig } from "../support/stackFile";
 
 /** Node of a committed stack file. */
 const nodeOf = (stack: string) => JSON.parse(stackConfig(stack)["gh200-vllm:node"]!) as Gh200NodeArgs;
+
+const planNode = (args: Gh200NodeArgs) => plannedNode(args).plan;
 
 const plain: Gh200NodeArgs = { egmEnabled: false, coherentMode: "driver" };
 

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { describePlan, kubeletAdvice, memoryTerms, readings } from "../../components/node/describe";
 import {
-    describePlan,
     hbmReserveMiB,
     memoryProfile,
     type NodeMemory,
@@ -22,7 +22,7 @@ const profiles = {
 } as const satisfies Record<string, NodeMemory>;
 
 /** 475 GiB of managed memory, as the source document claims, with the defaults of the other terms. */
-const demand: PodDemand = { hostProcessMiB: 4096, shmMiB: 1024, pinnedMiB: 0, headroomMiB: 512, managedMiB: 475 * 1024 };
+const demand: PodDemand = { hostProcessMiB: 4096, shmMiB: 1024, pinnedMiB: 0, headroomMiB: 512, managedMiB: 475 * 1024, lmcacheMiB: 0, builderMiB: 0, builderPlace: "elsewhere" };
 
 test.each(Object.entries(profiles))("a node is in profile %s by EGM and coherent mode", (profile, node) => {
     expect(memoryProfile(node)).toBe(profile);
@@ -67,6 +67,10 @@ describe("475 GiB of managed memory", () => {
             hostBudgetMiB: 1438,
             podTermsMiB: { hostProcess: 4096, hostOverflow: 1438, shm: 1024, pinned: 0, headroom: 512 },
             podLimitMiB: 7070,
+            systemReserveMiB: 1010,
+            besideMiB: { lmcache: 0, builder: 0 },
+            builderPlace: "elsewhere",
+            builderMostMiB: 0,
             unprovenMiB: 387_091,
         });
         expect(podExcessMiB(plan)).toBe(0);
@@ -108,6 +112,7 @@ describe("for any node and any demand", () => {
         egmEnabled: fc.boolean(),
         egmReservedMiB: fc.constant(8192),
         coherentMode: fc.constantFrom("numa", "driver"),
+        provenHostMiB: fc.option(mib(2_000_000), { nil: undefined }),
     });
     const anyDemand: fc.Arbitrary<PodDemand> = fc.record({
         hostProcessMiB: mib(64_000),
@@ -115,6 +120,9 @@ describe("for any node and any demand", () => {
         pinnedMiB: mib(64_000),
         headroomMiB: mib(64_000),
         managedMiB: mib(3_000_000),
+        lmcacheMiB: mib(64_000),
+        builderMiB: mib(64_000),
+        builderPlace: fc.constantFrom("elsewhere", "serving-stops", "beside-serving"),
     });
     const holds = (claim: (node: NodeMemory, demand: PodDemand) => void) =>
         fc.assert(fc.property(anyNode, anyDemand, claim), { numRuns: 1000 });
@@ -142,10 +150,11 @@ describe("for any node and any demand", () => {
             const plan = planMemory(node, wish);
             const sum = Object.values(plan.podTermsMiB).reduce((total, term) => total + term, 0);
             expect(plan.podLimitMiB).toBe(sum);
-            const needed = plan.podLimitMiB + systemReserveMiB(plan.view);
-            expect(podExcessMiB(plan)).toBe(Math.max(0, needed - plan.view.lpddrMiB));
+            const needed = plan.podLimitMiB + plan.besideMiB.lmcache + plan.besideMiB.builder + systemReserveMiB(plan.view);
+            expect(podExcessMiB(plan)).toBe(Math.max(0, needed - plan.hostBudgetMiB - plan.view.lpddrMiB));
             // Overflow is never what makes a pod too large, and HBM onlined as memory is never counted on.
-            expect(plan.hostBudgetMiB === 0 || needed <= plan.view.lpddrMiB).toBe(true);
+            const backing = plan.view.lpddrMiB + (node.provenHostMiB === undefined ? 0 : plan.view.hiddenMiB);
+            expect(plan.hostBudgetMiB === 0 || needed <= backing).toBe(true);
         });
     });
 
@@ -178,11 +187,99 @@ describe("for any node and any demand", () => {
         });
     });
 
-    test("EGM never adds to what is promised", () => {
+    test("EGM never adds to what is promised, where no capacity test was run", () => {
         holds((node, wish) => {
-            const on = planMemory({ ...node, egmEnabled: true }, wish);
-            const off = planMemory({ ...node, egmEnabled: false, lpddrMiB: Math.max(node.lpddrMiB, 16_384) }, wish);
+            const on = planMemory({ ...node, egmEnabled: true, provenHostMiB: undefined }, wish);
+            const off = planMemory({ ...node, egmEnabled: false, provenHostMiB: undefined, lpddrMiB: Math.max(node.lpddrMiB, 16_384) }, wish);
             expect(on.hostBudgetMiB).toBeLessThanOrEqual(off.hostBudgetMiB);
         });
+    });
+
+    test("the overflow is never above what the capacity test proved", () => {
+        holds((node, wish) => {
+            expect(planMemory(node, wish).hostBudgetMiB).toBeLessThanOrEqual(node.provenHostMiB ?? Infinity);
+        });
+    });
+
+    test("every piece of either side is counted once: they add up to what is soldered on", () => {
+        fc.assert(
+            fc.property(anyNode, anyDemand, (node, wish) => {
+                const plan = planMemory(node, wish);
+                fc.pre(podExcessMiB(plan) === 0 && plan.hbmBudgetMiB > 0);
+                const sum = (where: string) => memoryTerms(node, plan).filter((term) => term.where === where).reduce((total, { mib: size }) => total + size, 0);
+                expect(sum("hbm")).toBe(node.hbmMiB);
+                expect(sum("lpddr")).toBe(node.lpddrMiB);
+            }),
+            { numRuns: 500 },
+        );
+    });
+
+    test("a builder and a pod that run at once are never promised the same memory", () => {
+        holds((node, wish) => {
+            const plan = planMemory(node, { ...wish, builderPlace: "beside-serving" });
+            fc.pre(podExcessMiB(plan) === 0);
+            const real = plan.podLimitMiB - plan.podTermsMiB.hostOverflow + wish.builderMiB + wish.lmcacheMiB + plan.systemReserveMiB;
+            expect(real).toBeLessThanOrEqual(plan.view.lpddrMiB);
+            expect(wish.builderMiB).toBeLessThanOrEqual(plan.builderMostMiB);
+        });
+    });
+});
+
+describe("a builder on the node", () => {
+    test("may have what Linux sees, HBM included, while vLLM is scaled to zero", () => {
+        const plan = planMemory(profiles["egm-numa"], { ...demand, builderPlace: "serving-stops", builderMiB: 101 * 1024 });
+        expect(plan.builderMostMiB).toBe(105_360 - 1010);
+        expect(plan.hostBudgetMiB).toBe(1438);
+        expect(describePlan(plan)).toContain("builder on this node: up to 101.9 GiB, while vLLM is scaled to zero; serving stops during a build");
+    });
+
+    test("takes its memory from the overflow where vLLM goes on serving", () => {
+        const plan = planMemory(profiles.driver, { ...demand, builderPlace: "beside-serving", builderMiB: 128 * 1024 });
+        // 490,037 less 16 GiB, the pod's own terms and the builder's 128 GiB.
+        expect(plan.hostBudgetMiB).toBe(490_037 - 16_384 - 5632 - 131_072);
+        expect(describePlan(plan)).toContain("builder on this node: 128.0 GiB of the same LPDDR; serving goes on during a build");
+    });
+});
+
+test("an LMCache server takes its memory from the same LPDDR", () => {
+    const plan = planMemory(profiles.driver, { ...demand, managedMiB: 3_000_000, lmcacheMiB: 100_000 });
+    expect(plan.hostBudgetMiB).toBe(490_037 - 16_384 - 5632 - 100_000);
+});
+
+test("with EGM the overflow follows the capacity test, where one was run", () => {
+    expect(planMemory({ ...profiles["egm-numa"], provenHostMiB: 300_000 }, demand).hostBudgetMiB).toBe(300_000);
+    expect(planMemory({ ...profiles["egm-numa"], provenHostMiB: 0 }, demand).hostBudgetMiB).toBe(0);
+});
+
+describe("both readings", () => {
+    test("of node 2 and of «System RAM (NVIDIA)» are given for the source document's node", () => {
+        expect(readings(profiles["egm-numa"])).toEqual([
+            "node 2 of numactl (97,280 MB): first reading: LPDDR that EGM did not take; second reading: HBM, onlined by the driver",
+            "«System RAM (NVIDIA)» of /proc/iomem: first reading: the EGM region; second reading: HBM; the driver uses that name for nothing else",
+            "managed memory: first reading: 472.7 GiB; second reading: 95.6 GiB of HBM and what is free of 7.9 GiB; the plan follows the second",
+        ]);
+    });
+
+    test("are not needed without EGM", () => {
+        expect(readings(profiles.numa)).toEqual([]);
+    });
+});
+
+describe("the kubelet should", () => {
+    test.each([
+        // What is left allocatable is always 490,037 - 16,384 or 8,080 - 1,010 MiB; 100 MiB are the eviction threshold's.
+        ["egm-numa", 105_360 - (8080 - 1010) - 100, "10"],
+        ["numa", 587_317 - (490_037 - 16_384) - 100, "9"],
+    ] as const)("keep the HBM of profile %s out of allocatable memory, and accept its NUMA nodes", (profile, reserved, nodes) => {
+        const advice = kubeletAdvice(planMemory(profiles[profile], demand));
+        expect(advice[0]).toBe(`systemReserved: memory: ${reserved}Mi, so that allocatable is the real LPDDR less the system's reserve`);
+        expect(advice[1]).toContain(`max-allowable-numa-nodes: "${nodes}"`);
+        expect(advice[2]).toContain("memoryManagerPolicy: None");
+    });
+
+    test("reserve the system's share alone where HBM is the driver's", () => {
+        expect(kubeletAdvice(planMemory(profiles.driver, demand))).toEqual([
+            "systemReserved: memory: 16284Mi, so that allocatable is the real LPDDR less the system's reserve",
+        ]);
     });
 });

@@ -1,0 +1,129 @@
+import { spawnSync } from "node:child_process";
+import * as fs from "node:fs";
+import * as path from "node:path";
+import * as yaml from "js-yaml";
+import { UserError } from "../components/internal/errors";
+import { describePlan, kubeletAdvice } from "../components/node/describe";
+import { type NodeFacts, parseFacts, splitSections } from "../components/node/facts";
+import type { Gh200NodeArgs } from "../components/node/gh200NodeArgs";
+import { planMemory } from "../components/node/memory";
+import { planNode } from "../components/node/planNode";
+import { declarationOf, judge, managedPath, verdictLines } from "../components/node/verdict";
+import { capacityJob } from "./capacityJob";
+
+/*
+ * `npm run node:check -- --host NAME`: what a GH200 is, before there is a cluster. Reads only. Exit status 0: the node is
+ * what was declared; 1: it is not; 2: it could not be asked.
+ */
+
+const USAGE = `npm run node:check -- WHERE [--stack NAME] [--json]
+  --host NAME        asks over ssh, with this machine's own configuration; USER@NAME too
+  --local            asks this machine
+  --files FOLDER     reads saved text: nvidia-smi, numactl, free, iomem, params, dmidecode (each optional, with or without .txt)
+  --stack NAME       compares with gh200-vllm:node of Pulumi.NAME.yaml; without it the node is described alone
+  --capacity-job IMAGE   prints the Job that proves how much managed memory reaches, for kubectl apply; IMAGE by digest
+Root on the node sees more (dmidecode, the addresses of /proc/iomem).`;
+
+const root = path.join(__dirname, "..");
+/** LPDDR5X of the 480 GB part, where the firmware does not say (source document). */
+const solderedMiB = 480 * 1024;
+
+class Unanswered extends Error {}
+
+function main(args: string[]): number {
+    const option = (name: string): string | undefined => {
+        const at = args.indexOf(name);
+        return at < 0 ? undefined : args[at + 1];
+    };
+    const image = option("--capacity-job");
+    if (image !== undefined) {
+        process.stdout.write(yaml.dump(capacityJob(image, fs.readFileSync(path.join(root, "assets/node/capacity"), "utf8"), planned(option("--stack") ?? "gh200"))));
+        return 0;
+    }
+    const [host, files, stack] = [option("--host"), option("--files"), option("--stack")];
+    if ([host !== undefined, files !== undefined, args.includes("--local")].filter(Boolean).length !== 1) {
+        console.error(USAGE);
+        return 2;
+    }
+    const facts = parseFacts(host !== undefined ? ask(["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "--", safeHost(host), "sh -s"]) : files !== undefined ? saved(files) : ask(["sh", "-s"]));
+    if (args.includes("--json")) {
+        console.log(JSON.stringify(facts, null, 2));
+    }
+    return report(facts, stack);
+}
+
+function report(facts: NodeFacts, stack: string | undefined): number {
+    const declared = stack === undefined ? undefined : planned(stack);
+    const memory = declared?.memory ?? declarationOf(facts, solderedMiB);
+    if (memory === undefined) {
+        throw new Unanswered("this is no GH200 that can be judged: it shows no HBM (nvidia-smi), or no NUMA nodes");
+    }
+    const found = judge(memory, declared?.managedMiB ?? memory.hbmMiB, facts);
+    const verdict = { ...found, problems: found.problems.filter(({ path: at }) => !(at === managedPath && declared?.node.acknowledgeDeclaredExceedsMeasured)) };
+    const free = facts.numaNodes?.filter(({ hasCpus }) => hasCpus).reduce((sum, { freeMiB }) => sum + (freeMiB ?? 0), 0);
+    const plan = declared?.plan ?? planMemory(memory, { ...standardPod, managedMiB: memory.hbmMiB + memory.lpddrMiB });
+    console.log(
+        [
+            ...verdictLines(verdict, memory),
+            ...(free === undefined ? [] : [`free LPDDR: ${(free / 1024).toFixed(1)} GiB; free HBM: ${(((facts.hbmMiB ?? 0) - (facts.hbmInUseMiB ?? 0)) / 1024).toFixed(1)} GiB`]),
+            ...(declared === undefined ? ["the most that one pod could be promised:"] : ["the plan:"]),
+            ...describePlan(plan).map((line) => `  ${line}`),
+            "the kubelet should have:",
+            ...kubeletAdvice(plan).map((line) => `  ${line}`),
+        ].join("\n"),
+    );
+    return verdict.problems.length === 0 ? 0 : 1;
+}
+
+/** The pod's terms by default (components/node/gh200NodeArgs.ts), for a node that no stack declares. */
+const standardPod = { hostProcessMiB: 4096, shmMiB: 1024, pinnedMiB: 0, headroomMiB: 512, lmcacheMiB: 0, builderMiB: 0, builderPlace: "elsewhere" } as const;
+
+function planned(stack: string): ReturnType<typeof planNode> {
+    const file = path.join(root, `Pulumi.${stack}.yaml`);
+    if (!fs.existsSync(file)) {
+        throw new Unanswered(`--stack: ${stack}: there is no ${path.basename(file)}`);
+    }
+    const { config } = yaml.load(fs.readFileSync(file, "utf8")) as { config: Record<string, unknown> };
+    return planNode((config["gh200-vllm:node"] ?? {}) as Gh200NodeArgs);
+}
+
+function ask(command: string[]): Record<string, string> {
+    const [program = "", ...rest] = command;
+    const answer = spawnSync(program, rest, { input: fs.readFileSync(path.join(root, "assets/node/facts")), encoding: "utf8", timeout: 60_000 });
+    if (answer.status !== 0) {
+        throw new Unanswered(`${program}: ${(answer.stderr || (answer.error?.message ?? `ended with ${answer.status}`)).trim().split("\n").at(-1)}`);
+    }
+    return splitSections(answer.stdout);
+}
+
+function safeHost(host: string): string {
+    if (!/^[A-Za-z0-9_][A-Za-z0-9_.@:-]*$/.test(host)) {
+        throw new Unanswered(`--host: ${host}: is no host; accepted: NAME or USER@NAME`);
+    }
+    return host;
+}
+
+function saved(folder: string): Record<string, string> {
+    if (!fs.existsSync(folder)) {
+        throw new Unanswered(`--files: ${folder}: there is no such folder`);
+    }
+    const names = { "nvidia-smi": "nvidia-smi", numactl: "numactl --hardware", free: "free", iomem: "/proc/iomem", params: "/proc/driver/nvidia/params", dmidecode: "dmidecode" };
+    const sections: Record<string, string> = {};
+    for (const [file, section] of Object.entries(names)) {
+        const found = [file, `${file}.txt`].map((name) => path.join(folder, name)).find((candidate) => fs.existsSync(candidate));
+        if (found !== undefined) {
+            sections[section] = fs.readFileSync(found, "utf8");
+        }
+    }
+    return sections;
+}
+
+try {
+    process.exitCode = main(process.argv.slice(2));
+} catch (error) {
+    if (!(error instanceof Unanswered || error instanceof UserError)) {
+        throw error;
+    }
+    console.error(error.message);
+    process.exitCode = 2;
+}
