@@ -1,15 +1,15 @@
 """Real vLLM engines side by side on one GPU, each with its EngineCore in a process of its own. usage: engines.py OUTDIR LIBRARY [PHASE ...]
 
 vLLM is imported once and every engine is forked from there, so that starts are cheap; requests are timed inside the engine's
-client, without HTTP. Phases: warm (fills the compile caches), overflow, parity, context. Writes OUTDIR/PHASE.json as it goes.
-Managed memory at any time: at most 20 GiB, under half of what an 80 GB card has free. HBM is never over-subscribed.
+client, without HTTP. Phases: warm (fills the compile caches), overflow, starts. Writes OUTDIR/PHASE.json as it goes.
+Managed memory at any time: at most 21 GiB, under half of what an 80 GB card has free. HBM is never over-subscribed.
 """
 
 import hashlib
 import json
-import math
 import multiprocessing
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -18,16 +18,18 @@ import time
 import traceback
 from pathlib import Path
 
-os.environ.update(HF_HUB_OFFLINE="1", VLLM_NO_USAGE_STATS="1", VLLM_USE_DEEP_GEMM="0", VLLM_DEEP_GEMM_WARMUP="skip", VLLM_USE_V2_MODEL_RUNNER="0",
-                  VLLM_USE_FLASHINFER_SAMPLER="0", VLLM_WORKER_MULTIPROC_METHOD="fork")
+import serve_parity
+from serve import ENVIRONMENT, card, facts, make_model
+from serve import prompts as PROMPTS
+
+os.environ.update(ENVIRONMENT, VLLM_WORKER_MULTIPROC_METHOD="fork")
 ASSETS = Path(__file__).resolve().parents[2] / "assets/vllm"
 sys.path.insert(0, str(ASSETS))
 os.environ["PYTHONPATH"] = f"{ASSETS}:{os.environ.get('PYTHONPATH', '')}"
 GIB, MIB = 1 << 30, 1 << 20
 outdir, library = Path(sys.argv[1]), os.path.realpath(sys.argv[2])
 outdir.mkdir(parents=True, exist_ok=True)
-T95 = {6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306}  # Student's t, two-sided, by number of pairs
-ROUNDS = 8
+STARTS = 5  # of each placement
 LINK_GBPS, HBM_GBPS = 50.7, 3034  # read rates of the host and of HBM on this card, measured before by segments.py
 
 
@@ -44,13 +46,12 @@ def child(pipe, name: str, managed: dict | None, options: dict) -> None:
             os.environ[settings.OPT_IN] = handed.dump()
             hooks.install(handed)
             options = {**options, "worker_cls": "managed_mem.worker.ManagedWorker"}
-        from serve import MODEL
         from vllm import LLM, SamplingParams
 
         begin = time.time()
-        llm = LLM(**{"model": str(MODEL), "load_format": "dummy", "skip_tokenizer_init": True, "max_model_len": 4608, "max_num_seqs": 64,
+        llm = LLM(**{"load_format": "dummy", "skip_tokenizer_init": True, "max_model_len": 4608, "max_num_seqs": 64,
                      "max_num_batched_tokens": 8192, "gpu_memory_utilization": 0.1, "seed": 0, **options})
-        pipe.send({"start_s": round(time.time() - begin, 1)})
+        pipe.send({"start_s": round(time.time() - begin, 3)})
         while True:
             what = pipe.recv()
             if what is None:
@@ -72,8 +73,9 @@ def child(pipe, name: str, managed: dict | None, options: dict) -> None:
 
 
 class Engine:
-    def __init__(self, name: str, managed: dict | None, **options):
+    def __init__(self, name: str, managed: dict | None, model: Path, **options):
         self.name = name
+        options["model"] = str(model)
         context = multiprocessing.get_context("fork")
         self.pipe, other = context.Pipe()
         self.process = context.Process(target=child, args=(other, name, managed, options))
@@ -110,63 +112,26 @@ def save(name: str, result: dict) -> None:
 
 
 def head() -> dict:
-    card = subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version,memory.total,memory.used", "--format=csv,noheader"], capture_output=True, text=True).stdout.strip()
     import torch
     import vllm
 
-    return {"card": card, "date": time.strftime("%Y-%m-%d"), "vllm": vllm.__version__, "torch": torch.__version__}
+    return card() | {"vllm": vllm.__version__, "torch": torch.__version__}
 
 
 def warm() -> None:
-    engine = Engine("warm", None, kv_cache_memory_bytes=GIB)
+    engine = Engine("warm", None, make_model(16, 4), kv_cache_memory_bytes=GIB // 2)
     save("warm", head() | {"start_s": engine.wait()})
     engine.step_ms(PROMPTS(2, 64), 8)
     engine.stop()
 
 
-def ratio(base: list[float], other: list[float]) -> dict:
-    logs = [math.log(a / b) for a, b in zip(base, other)]
-    mean, half = statistics.mean(logs), T95[len(logs)] * statistics.stdev(logs) / math.sqrt(len(logs))
-    return {"speed": round(math.exp(mean), 4), "low": round(math.exp(mean - half), 4), "high": round(math.exp(mean + half), 4), "pairs": len(logs)}
-
-
-def parity() -> None:
-    result = head() | {"starts": {}, "points": {}}
-    kv = 9 * GIB  # 64 sequences of 4,000 + 193 tokens at 32 KiB a token are 8.2 GiB
-    engines = {}
-    for name, managed in (("managed", {"placement": "managed"}), ("native", None), ("hbm-first", {})):
-        engines[name] = Engine(f"parity {name}", managed, kv_cache_memory_bytes=kv)
-        if name == "managed":  # first and alone, so that half of the card is free when it takes its memory
-            engines[name].wait()
-    result["starts"] = {n: (e.start_s if n == "managed" else e.wait()) for n, e in engines.items()}
-    result["process"] = {n: {"client": e.process.pid, "account": [(p, k) for p, k, _ in e.ask("account")]} for n, e in engines.items()}
-    order = ["native", "hbm-first", "managed", "native-again"]
-    for batch, length in ((16, 128), (16, 4000), (1, 128), (64, 128), (1, 4000), (64, 4000)):
-        asked, steps, digests = PROMPTS(batch, length), {n: [] for n in order}, {n: [] for n in order}
-        for engine in engines.values():
-            engine.step_ms(asked, 9)
-        for i in range(ROUNDS):
-            for name in order[i % 4:] + order[:i % 4]:
-                ms, digest = engines[name.removesuffix("-again")].step_ms(asked, 193)
-                steps[name].append(round(ms, 4))
-                digests[name].append(digest)
-        result["points"][f"batch {batch}, context {length}"] = {
-            "step_ms": {n: round(statistics.median(v), 4) for n, v in steps.items()}, "against_native": {n: ratio(steps["native"], steps[n]) for n in order[1:]},
-            "tokens_equal": len(set(sum(digests.values(), []))) == 1, "native_equals_itself": len(set(digests["native"] + digests["native-again"])) == 1, "all": steps}
-        save("parity", result)
-    result["accounts"] = {n: e.ask("account") for n, e in engines.items() if n != "native"}
-    save("parity", result)
-    for engine in engines.values():
-        engine.stop()
-
-
 def overflow() -> None:
-    result, kv, weights = head() | {"link_gbps": LINK_GBPS, "rows": {}}, GIB // 2, 5.66
-    engines = {"native": Engine("overflow native", None, kv_cache_memory_bytes=kv)}
+    result, kv, weights, model = head() | {"link_gbps": LINK_GBPS, "rows": {}}, GIB // 2, 5.66, make_model(16, 4)
+    engines = {"native": Engine("overflow native", None, model, kv_cache_memory_bytes=kv)}
     for gib in (0.5, 1, 2, 4):
-        engines[f"uva {gib}"] = Engine(f"overflow uva {gib}", None, kv_cache_memory_bytes=kv, cpu_offload_gb=gib)
+        engines[f"uva {gib}"] = Engine(f"overflow uva {gib}", None, model, kv_cache_memory_bytes=kv, cpu_offload_gb=gib)
         share = int((weights - gib) * GIB)
-        engines[f"host {gib}"] = Engine(f"overflow host {gib}", {"hbm": share + kv + 64 * MIB, "kv_hbm": kv + 64 * MIB, "host": int((gib + 0.5) * GIB)}, kv_cache_memory_bytes=kv)
+        engines[f"host {gib}"] = Engine(f"overflow host {gib}", {"hbm": share + kv + 64 * MIB, "kv_hbm": kv + 64 * MIB, "host": int((gib + 0.5) * GIB)}, model, kv_cache_memory_bytes=kv)
     starts = {n: e.wait() for n, e in engines.items()}
     asked = PROMPTS(16, 128)
     engines["native"].step_ms(asked, 33)
@@ -198,45 +163,40 @@ def overflow() -> None:
         engine.stop()
 
 
-def context() -> None:
-    result, share = head() | {"runs": {}, "refusals": {}}, int(6.8 * GIB)
-    long = {"max_model_len": 40000}
-    engines = {
-        "native, 1 GiB KV": Engine("kv native 1", None, kv_cache_memory_bytes=GIB),
-        "native, 2 GiB KV": Engine("kv native 2", None, kv_cache_memory_bytes=2 * GIB),
-        "1 GiB KV in HBM + 1 GiB on the host": Engine("kv host 2", {"hbm": share, "host": int(1.25 * GIB)}, kv_cache_memory_bytes=2 * GIB, **long),
-    }
-    doomed = {
-        "native, 1 GiB KV, context of 40,000": Engine("context native", None, kv_cache_memory_bytes=GIB, **long),
-        "weights over the budget": Engine("refused weights", {"hbm": 2 * GIB}, kv_cache_memory_bytes=GIB),
-        "KV cache over the budget": Engine("refused kv", {"hbm": share}, kv_cache_memory_bytes=4 * GIB),
-    }
-    for name, engine in doomed.items():
-        engine.process.join(60)
-        lines = [line for line in engine.log().splitlines() if "managed-mem:" in line or ("ValueError" in line and "KV" in line)]
-        result["refusals"][name] = {"ended": not engine.process.is_alive(), "seconds": round(time.time() - engine.began, 1), "lines": lines[-3:]}
+def hbm_used() -> int:
+    query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+    return int(subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()[0]) * MIB
+
+
+def starts() -> None:
+    """Every placement started STARTS times, one engine at a time, in an order drawn at random; the very first start only fills caches."""
+    model, kv, dice = make_model(serve_parity.LAYERS, serve_parity.KV_HEADS, serve_parity.INNER), 15 * GIB // 2, random.Random(11)
+    placements = {"native": None} | {name: {"placement": name, "hbm": 20 * GIB} for name in ("hbm-first", "managed", "managed-prefetch")}
+    order = ["native"] + [name for _ in range(STARTS) for name in dice.sample(list(placements)[:3], 3)] + ["managed-prefetch"]
+    result = head() | {"starts": []}
+    for i, name in enumerate(order):
+        while hbm_used() > 2 * GIB:  # the engine before is still giving back
+            time.sleep(0.2)
+        engine = Engine(f"start {i} {name}", placements[name], model, load_format="auto", kv_cache_memory_bytes=kv)
+        row = {"placement": name, "warm_up": i == 0, "engine_s": engine.wait()}
+        row["step_ms"], row["tokens"] = engine.step_ms(PROMPTS(16, 128), 65)
+        row |= facts(engine.log())
+        row["load_kv_capture_s"] = round(row["load_s"] + row["init_engine_s"] - row.get("compile_s", 0), 3)
+        row["account"] = engine.ask("account")
+        result["starts"].append(row)
         engine.stop()
-    for name, engine in engines.items():
-        engine.wait()
-        engine.ask((PROMPTS(2, 4000, 7), 4))
-        seconds, _ = engine.ask((PROMPTS(16, 4000, 9), 64))
-        alone = engine.step_ms(PROMPTS(1, 4000, 9), 33)[0]
-        result["runs"][name] = {"requests": 16, "prompt": 4000, "out": 64, "seconds": round(seconds, 2), "tok_s": round(16 * 64 / seconds, 1), "step_ms_of_one_request": round(alone, 3)}
-        save("context", result)
-    name = "1 GiB KV in HBM + 1 GiB on the host"
-    seconds, ids = engines[name].ask((PROMPTS(1, 36000, 3), 16))
-    result["runs"]["context of 36,000 tokens"] = {"engine": name, "seconds": round(seconds, 2), "tokens_out": len(ids[0]), "account": engines[name].ask("account")}
-    save("context", result)
-    for engine in engines.values():
-        engine.stop()
+        save("starts", result)
+    counted = [r for r in result["starts"] if not r["warm_up"]]
+    for what in ("load_s", "load_kv_capture_s", "engine_s"):
+        medians = {n: statistics.median(r[what] for r in counted if r["placement"] == n) for n in placements}
+        result[what] = {n: {"median": round(m, 3), "against_native": round(m / medians["native"], 3), "all": [r[what] for r in counted if r["placement"] == n]} for n, m in medians.items()}
+    result["tokens_equal"] = len({r["tokens"] for r in counted}) == 1
+    save("starts", result)
+    print(json.dumps({k: result[k] for k in ("load_s", "load_kv_capture_s", "engine_s", "tokens_equal")}, indent=1))
 
 
 if __name__ == "__main__":
     begin = time.time()
-    from serve import make_model
-    from serve import prompts as PROMPTS
-
-    make_model()
     import torch
     import vllm  # noqa: F401
     import vllm.model_executor.models.llama  # noqa: F401
@@ -251,7 +211,7 @@ if __name__ == "__main__":
     for phase in sys.argv[3:]:
         begin = time.time()
         try:
-            {"warm": warm, "parity": parity, "overflow": overflow, "context": context}[phase]()
+            {"warm": warm, "overflow": overflow, "starts": starts}[phase]()
             print(f"{phase}: {time.time() - begin:.0f} s", flush=True)
         except Exception:
             traceback.print_exc()

@@ -27,8 +27,8 @@ def available() -> float:
     return int(re.search(r"MemAvailable:\s+(\d+)", Path("/proc/meminfo").read_text())[1]) / (1 << 20)
 
 
-def segment(torch, allocator, size: int):
-    with torch.cuda.use_mem_pool(torch.cuda.MemPool(allocator.allocator())):
+def segment(torch, library, size: int):
+    with library.pool(WEIGHTS):
         return torch.full((size,), 1, dtype=torch.uint8, device="cuda")
 
 
@@ -44,7 +44,6 @@ def main() -> None:
     evict = "--evict" in sys.argv
     library.place("managed" if evict else "hbm-first")
     library.limit(WEIGHTS, 0, made.hbm_total + 16 * GIB if evict else 0, made.host)
-    allocator = torch.cuda.memory.CUDAPluggableAllocator(path, "ma_weights_malloc", "ma_free")
     rates, held = [], []
 
     def rate(tensor) -> float:
@@ -52,12 +51,12 @@ def main() -> None:
 
     if evict:
         for _ in range((made.hbm_total + 8 * GIB) // GIB):
-            held.append(segment(torch, allocator, GIB))
+            held.append(segment(torch, library, GIB))
         print(json.dumps({"case": "eviction", "managed_gib": len(held), "hbm_gib": round(made.hbm_total / GIB, 1), "read_gbps_of_each_gib": [rate(t) for t in held]}))
         return
     bound = min(made.host, int(0.8 * made.host_measured))
     while (len(held) + 1) * STEP <= bound:
-        held.append(segment(torch, allocator, STEP))
+        held.append(segment(torch, library, STEP))
         rates.append(rate(held[-1]))
         print(json.dumps({"case": "capacity", "step": len(held), "host_gib": len(held) * STEP / GIB, "read_gbps": rates[-1], "mem_available_gib": round(available(), 1),
                           "hbm_free_gib": round(torch.cuda.mem_get_info()[0] / GIB, 1)}), flush=True)

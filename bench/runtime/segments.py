@@ -27,7 +27,6 @@ def cost(path: str, placement: str, on_host: bool, populate: bool) -> dict:
     library = load(path)
     library.place(placement)
     library.limit(WEIGHTS, 0, 0 if on_host else 5 * GIB, 5 * GIB if on_host else 0)
-    allocator = torch.cuda.memory.CUDAPluggableAllocator(path, "ma_weights_malloc", "ma_free")
     runtime = ctypes.CDLL("libcudart.so.13")
     runtime.cudaMemPrefetchAsync.argtypes = [ctypes.c_void_p, ctypes.c_size_t, Location, ctypes.c_uint, ctypes.c_void_p]
     torch.ones(1, device="cuda")
@@ -41,8 +40,7 @@ def cost(path: str, placement: str, on_host: bool, populate: bool) -> dict:
             torch.cuda.synchronize()
             marks.append(time.perf_counter())
 
-        pool = torch.cuda.MemPool(allocator.allocator())
-        with torch.cuda.use_mem_pool(pool):
+        with library.pool(WEIGHTS):
             x = torch.empty(GIB, dtype=torch.uint8, device="cuda")
         if populate:
             runtime.cudaMemPrefetchAsync(x.data_ptr(), GIB, Location(2, 0), 0, None)
@@ -55,7 +53,7 @@ def cost(path: str, placement: str, on_host: bool, populate: bool) -> dict:
         used = free_hbm - torch.cuda.mem_get_info()[0]
         torch.cuda.synchronize()
         begin = time.perf_counter()
-        del x, pool
+        del x
         torch.cuda.empty_cache()
         torch.cuda.synchronize()
         if i:  # the first is the warm-up
@@ -80,13 +78,10 @@ def overflow(path: str, placement: str) -> dict:
     library.limit(OTHER, 0, 2 * GIB, 0)
     if placement != "hbm-first":
         library.redirect()
-    allocators, tensors = [], {}
-    for name, entry in (("weights", "ma_weights_malloc"), ("cache", "ma_kv_malloc")):
-        allocators.append(torch.cuda.memory.CUDAPluggableAllocator(path, entry, "ma_free"))
-        pool = torch.cuda.MemPool(allocators[-1].allocator())
-        with torch.cuda.use_mem_pool(pool):
+    tensors = {}
+    for name, kind in (("weights", WEIGHTS), ("cache", KV)):
+        with library.pool(kind):
             tensors[name] = [torch.full((GIB // 4,), 1, dtype=torch.uint8, device="cuda") for _ in range(7)]
-        del pool
     host = {t.data_ptr() for name in tensors for t in tensors[name][4:]}  # the first four fill the HBM limit
     activations = []
     for _ in range(20):

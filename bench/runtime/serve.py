@@ -1,4 +1,4 @@
-"""Starts `vllm serve` through the launcher and measures it over HTTP. Used by vllm_bench.py."""
+"""A made-up model, and `vllm serve` of it through the launcher, measured over HTTP. Used by the programs beside it."""
 
 import hashlib
 import json
@@ -14,36 +14,85 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCHER = ROOT / "assets/vllm/vllm_managed_mem.py"
 GIB = 1 << 30
-MODEL = Path("/tmp/llama-16-layers")
 VOCABULARY = 32000
+ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_USE_DEEP_GEMM": "0", "VLLM_DEEP_GEMM_WARMUP": "skip", "VLLM_USE_V2_MODEL_RUNNER": "0",
+               "VLLM_USE_FLASHINFER_SAMPLER": "0"}
 
 
-def make_model() -> None:
-    """A Llama of 16 layers, about 6 GiB in bf16, with a vocabulary of words that are numbers. Weights are made up by vLLM (load format dummy)."""
-    MODEL.mkdir(exist_ok=True)
-    (MODEL / "config.json").write_text(json.dumps({
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 16,
-        "num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 128, "vocab_size": VOCABULARY, "max_position_embeddings": 65536, "rms_norm_eps": 1e-5,
+def make_model(layers: int, kv_heads: int, inner: int = 11008) -> Path:
+    """The configuration of a Llama with a vocabulary of words that are numbers. No weights: vLLM makes some up (load format dummy)."""
+    folder = Path(f"/tmp/llama-{layers}-layers")
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096, "intermediate_size": inner, "num_hidden_layers": layers,
+        "num_attention_heads": 32, "num_key_value_heads": kv_heads, "head_dim": 128, "vocab_size": VOCABULARY, "max_position_embeddings": 65536, "rms_norm_eps": 1e-5,
         "rope_theta": 10000.0, "torch_dtype": "bfloat16", "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2, "hidden_act": "silu"}))
     words = {"<unk>": 0, "<s>": 1, "</s>": 2} | {f"w{i}": i for i in range(3, VOCABULARY)}
-    (MODEL / "tokenizer.json").write_text(json.dumps({"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
+    (folder / "tokenizer.json").write_text(json.dumps({"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
         "pre_tokenizer": {"type": "Whitespace"}, "post_processor": None, "decoder": None, "model": {"type": "WordLevel", "vocab": words, "unk_token": "<unk>"}}))
-    (MODEL / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}))
+    return folder
+
+
+def write_weights(folder: Path) -> None:
+    """Random weights as a checkpoint in memory (/dev/shm), so that loading is vLLM's own and no disk is measured."""
+    import torch
+    from safetensors.torch import save_file
+
+    shape = json.loads((folder / "config.json").read_text())
+    hidden, inner, kv = shape["hidden_size"], shape["intermediate_size"], shape["num_key_value_heads"] * shape["head_dim"]
+    store = Path("/dev/shm") / folder.name
+    store.mkdir(exist_ok=True)
+    generator = torch.Generator("cuda").manual_seed(0)
+
+    def normal(*size):
+        return (torch.randn(*size, device="cuda", generator=generator, dtype=torch.bfloat16) * 0.02).cpu()
+
+    def layer(i: int) -> dict:
+        name = f"model.layers.{i}."
+        sizes = {"self_attn.q_proj": (hidden, hidden), "self_attn.k_proj": (kv, hidden), "self_attn.v_proj": (kv, hidden), "self_attn.o_proj": (hidden, hidden),
+                 "mlp.gate_proj": (inner, hidden), "mlp.up_proj": (inner, hidden), "mlp.down_proj": (hidden, inner)}
+        norms = {f"{name}{n}.weight": torch.ones(hidden, dtype=torch.bfloat16) for n in ("input_layernorm", "post_attention_layernorm")}
+        return {f"{name}{n}.weight": normal(*size) for n, size in sizes.items()} | norms
+
+    ends = {"model.embed_tokens.weight": normal(VOCABULARY, hidden), "model.norm.weight": torch.ones(hidden, dtype=torch.bfloat16), "lm_head.weight": normal(VOCABULARY, hidden)}
+    index, parts = {}, [*range(shape["num_hidden_layers"]), None]
+    for i in parts:
+        tensors, file = (ends if i is None else layer(i)), f"part-{'ends' if i is None else i}.safetensors"
+        save_file(tensors, store / file)
+        index |= dict.fromkeys(tensors, file)
+    (store / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    for file in store.iterdir():
+        (folder / file.name).unlink(missing_ok=True)
+        (folder / file.name).symlink_to(file)
+
+
+def card() -> dict:
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,memory.used", "--format=csv,noheader"]
+    return {"card": subprocess.run(query, capture_output=True, text=True).stdout.strip(), "date": time.strftime("%Y-%m-%d %H:%M")}
+
+
+def facts(log: str) -> dict:
+    """What vLLM itself logs of a start; our lines name the engine's process."""
+    patterns = {"load_s": r"Model loading took [\d.]+ GiB memory and ([\d.]+) seconds", "weights_gib": r"Model loading took ([\d.]+) GiB", "init_engine_s": r"init engine .*? took ([\d.]+) s",
+                "compile_s": r"init engine .*?compilation: ([\d.]+) s", "capture_s": r"Graph capturing finished in ([\d.]+) secs", "uva_gib": r"[Tt]otal CPU offloaded parameters: ([\d.]+)"}
+    numbers = {name: float(found[1]) for name, pattern in patterns.items() if (found := re.search(pattern, log))}
+    return numbers | {"lines": [line for line in log.splitlines() if "managed-mem: process" in line or "managed-mem: device " in line and "KV" in line]}
 
 
 class Server:
-    def __init__(self, name: str, port: int, logs: Path, settings: dict[str, str], arguments: list[str]):
-        self.name, self.port, self.log = name, port, logs / f"{name}.log"
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_USE_DEEP_GEMM": "0", "VLLM_DEEP_GEMM_WARMUP": "skip",
-                       "VLLM_USE_V2_MODEL_RUNNER": "0", **settings}
-        self.command = [sys.executable, str(LAUNCHER), str(MODEL), "--load-format", "dummy", "--port", str(port), "--host", "127.0.0.1", "--seed", "0",
-                        "--gpu-memory-utilization", "0.2", "--max-num-seqs", "64", *arguments]
+    def __init__(self, name: str, port: int, logs: Path, model: Path, settings: dict[str, str], *arguments: str, cores: range | None = None):
+        self.name, self.port, self.log, self.model = name, port, logs / f"{name.replace(' ', '-')}.log", model
+        self.command = [sys.executable, str(LAUNCHER), str(model), "--port", str(port), "--host", "127.0.0.1", "--seed", "0",
+                        "--gpu-memory-utilization", "0.1", "--max-num-seqs", "64", *arguments]
         self.began = time.time()
-        self.process = subprocess.Popen(self.command, env=environment, stdout=open(self.log, "w"), stderr=subprocess.STDOUT, start_new_session=True)
-        self.started_s = None
+        self.process = subprocess.Popen(self.command, env=os.environ | ENVIRONMENT | settings, stdout=open(self.log, "w"), stderr=subprocess.STDOUT, start_new_session=True,
+                                        preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if cores else None)
+        self.started_s = self.ended_s = None
 
     def ready(self) -> bool:
         if self.process.poll() is not None:
+            self.ended_s = self.ended_s or round(time.time() - self.began, 1)
             return False
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=2)
@@ -52,7 +101,7 @@ class Server:
         self.started_s = self.started_s or round(time.time() - self.began, 1)
         return True
 
-    def wait(self, limit: float = 400) -> "Server":
+    def wait(self, limit: float = 300) -> "Server":
         while not self.ready():
             if self.process.poll() is not None or time.time() - self.began > limit:
                 sys.stderr.write(f"{self.name}: not up, exit status {self.process.poll()}\n{self.text()[-3000:]}\n")
@@ -64,7 +113,7 @@ class Server:
         return self.log.read_text(errors="replace")
 
     def complete(self, prompts: list[list[int]], tokens: int) -> tuple[float, list[list[int]]]:
-        body = json.dumps({"model": str(MODEL), "prompt": prompts, "max_tokens": tokens, "min_tokens": tokens, "ignore_eos": True, "temperature": 0,
+        body = json.dumps({"model": str(self.model), "prompt": prompts, "max_tokens": tokens, "ignore_eos": True, "temperature": 0,
                            "return_token_ids": True}).encode()
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}/v1/completions", body, {"Content-Type": "application/json"})
         begin = time.perf_counter()
@@ -73,36 +122,34 @@ class Server:
         seconds = time.perf_counter() - begin
         return seconds, [c["token_ids"] for c in sorted(answer["choices"], key=lambda c: c["index"])]
 
-    def step_ms(self, prompts: list[list[int]], tokens: int) -> tuple[float, str]:
-        """Milliseconds per decode step, prefill and request taken off, and a digest of the tokens."""
-        one, _ = self.complete(prompts, 1)
-        many, ids = self.complete(prompts, tokens)
-        return (many - one) / (tokens - 1) * 1e3, hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:16]
+    def step_ms(self, prompts: list[list[int]], tokens: int) -> tuple[float, float, str]:
+        """Milliseconds per decode step as vLLM's engine times it, the same by the client's clock with prefill and request in it, and a digest of the tokens.
 
-    def metrics(self) -> dict[str, float]:
+        vllm:request_decode_time_seconds is the time from a request's first token to its last, on the clock of the engine's process.
+        """
+        seconds_before, count_before = self.decode_time()
+        wall, ids = self.complete(prompts, tokens)
+        until = time.time() + 5
+        while True:  # the last request's figures are written after its answer is sent
+            seconds, count = self.decode_time()
+            if count >= count_before + len(prompts):
+                break
+            if time.time() > until:
+                raise RuntimeError(f"{self.name}: {count - count_before} of {len(prompts)} requests on /metrics after 5 s")
+        engine = (seconds - seconds_before) / len(prompts) / (tokens - 1)
+        return engine * 1e3, wall / tokens * 1e3, hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:16]
+
+    def decode_time(self) -> tuple[float, int]:
+        found = self.metrics("vllm:request_decode_time_seconds_")
+        return tuple(sum(v for k, v in found.items() if k.startswith(f"vllm:request_decode_time_seconds_{end}")) for end in ("sum", "count"))
+
+    def metrics(self, prefix: str = "managed_mem_") -> dict[str, float]:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as response:
             lines = response.read().decode().splitlines()
-        return {key: float(value) for key, value in (line.rsplit(" ", 1) for line in lines if line.startswith("managed_mem_"))}
+        return {key: float(value) for key, value in (line.rsplit(" ", 1) for line in lines if line.startswith(prefix))}
 
     def facts(self) -> dict:
-        text = self.text()
-
-        def number(pattern: str):
-            found = re.search(pattern, text)
-            return float(found[1]) if found else None
-
-        return {
-            "start_s": self.started_s,
-            "load_s": number(r"Model loading took [\d.]+ GiB memory and ([\d.]+) seconds"),
-            "weights_gib": number(r"Model loading took ([\d.]+) GiB"),
-            "init_engine_s": number(r"init engine .*? took ([\d.]+) s"),
-            "compile_s": number(r"init engine .*?compilation: ([\d.]+) s"),
-            "capture_s": number(r"Graph capturing finished in ([\d.]+) secs"),
-            "kv_tokens": (found := re.search(r"GPU KV cache size: ([\d,]+)", text)) and int(found[1].replace(",", "")),
-            "uva_gib": number(r"[Tt]otal CPU offloaded parameters: ([\d.]+)"),
-            "peak_rss_gib": {pid: round(kib / (1 << 20), 2) for pid, kib in self.peak_rss().items()},
-            "lines": [line for line in text.splitlines() if "managed-mem: process" in line or "managed-mem: device" in line],
-        }
+        return {"start_s": self.started_s, **facts(self.text()), "peak_rss_gib": {pid: round(kib / (1 << 20), 2) for pid, kib in self.peak_rss().items()}}
 
     def peak_rss(self) -> dict[str, int]:
         found = {}

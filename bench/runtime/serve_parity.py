@@ -1,76 +1,80 @@
-"""Native, hbm-first and managed `vllm serve`, side by side on one GPU, over HTTP. usage: serve_parity.py OUTDIR LIBRARY
+"""Native, hbm-first and managed `vllm serve` beside one another on one GPU: decode steps, tokens, counters.
 
-Starts a native server once to fill the compile caches, then three servers one after another, then measures decode steps
-interleaved, native twice. Writes OUTDIR/parity.json as it goes. Managed memory: at most 17 GiB.
+  serve_parity.py OUTDIR LIBRARY [SECONDS]     SECONDS of measuring per point, default 60
+
+The compile caches are filled by a native server first. Then three servers stand on the same processor cores, the client on others;
+one of them works at a time. How they are compared is written in pairs.py. Managed memory: at most 21 GiB. Writes OUTDIR/parity.json.
 """
 
 import json
-import math
-import statistics
-import subprocess
+import random
 import sys
 import time
 from pathlib import Path
 
-from serve import GIB, Server, make_model, prompts
+from pairs import compare
+from serve import GIB, Server, card, make_model, prompts, write_weights
 
-outdir, library = Path(sys.argv[1]), sys.argv[2]
-ROUNDS, TOKENS = 9, 129
-T95 = 2.306  # Student's t, two-sided, nine pairs
-ARGUMENTS = ["--max-model-len", "4608", "--kv-cache-memory-bytes", str(9 * GIB)]  # 64 sequences of 4,129 tokens at 32 KiB are 8.1 GiB
-SERVERS = {"managed": {"MANAGED_MEM_PLACEMENT": "managed"}, "native": {"MANAGED_MEM_PLACEMENT": "off"}, "hbm-first": {}}
-
-
-def ratio(base: list[float], other: list[float]) -> dict:
-    """Speed against native, from interleaved pairs: mean of the log ratios and its 95 percent interval."""
-    logs = [math.log(a / b) for a, b in zip(base, other)]
-    mean, half = statistics.mean(logs), T95 * statistics.stdev(logs) / math.sqrt(len(logs))
-    return {"speed": round(math.exp(mean), 4), "low": round(math.exp(mean - half), 4), "high": round(math.exp(mean + half), 4), "pairs": len(logs)}
+# 28 layers, so that a step is the GPU's work and not the host's: 11.5 GiB of weights are read at every step.
+LAYERS, KV_HEADS, INNER = 28, 2, 14336
+# 64 sequences of 4,000 + 97 tokens at 28 KiB a token are 7.0 GiB.
+KV = ["--max-model-len", "4608", "--kv-cache-memory-bytes", str(15 * GIB // 2)]
+POINTS = [(1, 128, 97), (16, 128, 97), (64, 128, 97), (1, 4000, 97), (16, 4000, 97), (64, 4000, 65)]  # batch, context, tokens of a window
+COLUMNS = ["native", "native again", "hbm-first", "managed"]
+NATIVE = {"MANAGED_MEM_PLACEMENT": "off"}
 
 
-def start(name: str, settings: dict, port: int, limit: float) -> Server:
-    told = settings if settings.get("MANAGED_MEM_PLACEMENT") == "off" else {"MANAGED_MEM_LIBRARY": library, "MANAGED_MEM_HOST": "0", **settings}
-    return Server(name, port, outdir, told, ARGUMENTS).wait(limit)
+def managed(library: str, placement: str) -> dict[str, str]:
+    return {"MANAGED_MEM_LIBRARY": library, "MANAGED_MEM_PLACEMENT": placement, "MANAGED_MEM_HBM": "20GiB", "MANAGED_MEM_HOST": "0"}
+
+
+def measure(servers: dict[str, Server], batch: int, context: int, tokens: int, seconds: float, dice: random.Random) -> dict:
+    asked, steps, walls, digests = prompts(batch, context), {n: [] for n in COLUMNS}, {n: [] for n in COLUMNS}, {n: set() for n in COLUMNS}
+    for server in servers.values():
+        server.step_ms(asked, 9)  # the prompts are in the prefix cache from here on
+    until = time.time() + seconds
+    while time.time() < until or len(steps["native"]) < 9:
+        for name in dice.sample(COLUMNS, len(COLUMNS)):
+            step, wall, digest = servers[name.removesuffix(" again")].step_ms(asked, tokens)
+            steps[name].append(round(step, 5))
+            walls[name].append(round(wall, 5))
+            digests[name].add(digest)
+    return {"against_native": {n: compare(steps["native"][1:], steps[n][1:]) for n in COLUMNS[1:]}, "by_the_clients_clock": {n: compare(walls["native"][1:], walls[n][1:]) for n in COLUMNS[1:]},
+            "tokens_equal": len(set.union(*digests.values())) == 1, "windows": sum(map(len, steps.values())), "step_ms": steps, "wall_ms": walls}
 
 
 def main() -> None:
+    outdir, library, seconds = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]) if sys.argv[3:] else 60
     outdir.mkdir(parents=True, exist_ok=True)
-    make_model()
-    warm = start("warm-native", SERVERS["native"], 18100, 500)
+    model = make_model(LAYERS, KV_HEADS, INNER)
+    write_weights(model)
+    warm = Server("warm native", 18100, outdir, model, NATIVE, *KV).wait()
     warm.complete(prompts(2, 64), 8)
+    result = card() | {"model": f"{LAYERS} layers, {KV_HEADS} KV heads, inner {INNER}", "seconds_a_point": seconds, "warm": warm.facts(), "points": {}}
     warm.stop()
-    card = subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"], capture_output=True, text=True).stdout.strip()
-    result = {"card": card, "date": time.strftime("%Y-%m-%d"), "starts": {}, "points": {}}
 
     def save() -> None:
         (outdir / "parity.json").write_text(json.dumps(result, indent=1))
 
-    servers = {}
-    for port, (name, settings) in enumerate(SERVERS.items(), 18101):
-        servers[name] = start(name, settings, port, 300)
-        result["starts"][name] = servers[name].facts()
+    save()
+    servers = {"managed": Server("managed", 18101, outdir, model, managed(library, "managed"), *KV, cores=range(12))}
+    time.sleep(25)  # so that half of the card is free when it takes its 21 GiB
+    servers |= {name: Server(name, port, outdir, model, settings, *KV, cores=range(12)) for name, port, settings in
+                (("native", 18102, NATIVE), ("hbm-first", 18103, managed(library, "hbm-first")))}
+    for server in servers.values():
+        server.wait()
+    result["servers"] = {n: s.facts() | {"launched_as": s.process.pid} for n, s in servers.items()}
+    save()
+    dice = random.Random(11)
+    for point in POINTS:
+        result["points"][f"batch {point[0]}, context {point[1]}"] = measured = measure(servers, *point, seconds, dice)
         save()
-    order = ["native", "hbm-first", "managed", "native-again"]
-    for batch, length in ((1, 128), (16, 128), (64, 128), (1, 4000), (16, 4000), (64, 4000)):
-        asked, steps, digests = prompts(batch, length), {n: [] for n in order}, {n: [] for n in order}
-        for server in servers.values():
-            server.step_ms(asked, 9)
-        for i in range(ROUNDS):
-            for name in order[i % 4:] + order[:i % 4]:
-                ms, digest = servers[name.removesuffix("-again")].step_ms(asked, TOKENS)
-                steps[name].append(round(ms, 4))
-                digests[name].append(digest)
-        result["points"][f"batch {batch}, context {length}"] = {
-            "step_ms": {n: round(statistics.median(v), 4) for n, v in steps.items()}, "all": steps,
-            "against_native": {n: ratio(steps["native"], steps[n]) for n in order[1:]},
-            "tokens": {n: sorted(set(v)) for n, v in digests.items()},
-            "tokens_equal": len(set(sum(digests.values(), []))) == 1, "native_equals_itself": len(set(digests["native"] + digests["native-again"])) == 1}
-        save()
+        print(point, {n: (c["speed"], c["low"], c["high"], c["pairs"]) for n, c in measured["against_native"].items()}, measured["tokens_equal"], flush=True)
     result["metrics"] = {n: s.metrics() for n, s in servers.items()}
-    result["api_process"] = {n: s.process.pid for n, s in servers.items()}
     save()
     for server in servers.values():
         server.stop()
 
 
-main()
+if __name__ == "__main__":
+    main()

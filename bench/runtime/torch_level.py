@@ -1,13 +1,12 @@
 """PyTorch on one GPU under one allocator: speed and behaviour. One mode per process.
 
-  torch_level.py MODE LIBRARY     MODE: native | hbm-first | managed | per-request (the source document's design, as a baseline)
+  torch_level.py MODE LIBRARY [PART ...]     MODE: native | hbm-first | managed | per-request (the source document's design, as a baseline)
 
 hbm-first: weights and cache in memory pools over cudaMalloc segments; managed: everything managed, device-preferred, by the two
-redirected slots. At most 12 GiB are managed at any time. Prints one JSON object.
+redirected slots. At most 36 GiB may be managed at any time. Prints one JSON object. PART: host_calls, speed, captures, ...
 """
 
 import contextlib
-import ctypes
 import json
 import os
 import sys
@@ -18,16 +17,18 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "assets/vllm"))
 from managed_mem.library import KV, OTHER, WEIGHTS, load  # noqa: E402
+from managed_mem.self_test import grow_while_capturing, pointer_kind  # noqa: E402
 
 mode, path = sys.argv[1], os.path.realpath(sys.argv[2])
 GIB, MIB = 1 << 30, 1 << 20
+LIMIT = 12 * GIB  # of each kind
 out = {"mode": mode, "card": None, "torch": torch.__version__}
 library = None
 if mode in ("hbm-first", "managed"):
     library = load(path)
     library.place(mode)
     for kind in (WEIGHTS, KV, OTHER):
-        library.limit(kind, 0, 12 * GIB, 0)
+        library.limit(kind, 0, LIMIT, 0)
 if mode == "managed":
     library.redirect()
 if mode == "per-request":
@@ -35,19 +36,11 @@ if mode == "per-request":
 device = torch.device("cuda")
 out["card"] = torch.cuda.get_device_name()
 out["free_gib_at_start"] = round(torch.cuda.mem_get_info()[0] / GIB, 2)
-assert out["free_gib_at_start"] > 26, "the bound is half of what the card has free"
-allocators = []
+assert out["free_gib_at_start"] * GIB > 2 * 3 * LIMIT, "the bound is half of what the card has free"
 
 
-@contextlib.contextmanager
-def pool(entry: str):
-    if mode not in ("hbm-first", "managed"):
-        yield
-        return
-    allocators.append(torch.cuda.memory.CUDAPluggableAllocator(path, entry, "ma_free"))
-    made = torch.cuda.MemPool(allocators[-1].allocator())
-    with torch.cuda.use_mem_pool(made):
-        yield
+def pool(kind: int):
+    return library.pool(kind) if library else contextlib.nullcontext()
 
 
 def microseconds(work, n: int) -> float:
@@ -65,13 +58,20 @@ def best(work, n: int, rounds: int = 5) -> float:
     return min(microseconds(work, n) for _ in range(rounds))
 
 
-def pointer_kind(tensor) -> str:
-    class Attributes(ctypes.Structure):
-        _fields_ = [("type", ctypes.c_int), ("device", ctypes.c_int), ("rest", ctypes.c_void_p * 10)]
+def host_calls() -> None:
+    """What a serving step asks of the host's thread: small copies from and to pinned memory, a launch, a result that is waited for."""
+    on_device = torch.zeros(2048, dtype=torch.int32, device=device)
+    pinned = torch.zeros(2048, dtype=torch.int32, pin_memory=True)
+    event = torch.cuda.Event()
 
-    attributes = Attributes()
-    ctypes.CDLL("libcudart.so.13").cudaPointerGetAttributes(ctypes.byref(attributes), ctypes.c_void_p(tensor.data_ptr()))
-    return {2: "device", 3: "managed"}.get(attributes.type, str(attributes.type))
+    def round_trip():
+        pinned.copy_(on_device, non_blocking=True)
+        event.record()
+        event.synchronize()
+
+    for name, work in (("copy_to_device", lambda: on_device.copy_(pinned, non_blocking=True)), ("copy_to_host", lambda: pinned.copy_(on_device, non_blocking=True)),
+                       ("launch", lambda: on_device.add_(1)), ("round_trip", round_trip)):
+        out[f"{name}_us"] = round(best(work, 400), 2)
 
 
 def speed() -> None:
@@ -80,8 +80,8 @@ def speed() -> None:
             x = torch.empty(size, dtype=torch.uint8, device=device)
             del x
 
-        out[f"alloc_free_us_{size}"] = round(microseconds(cycle, 200 if size < 64 * MIB else 20), 2)
-    with pool("ma_weights_malloc"):
+        out[f"alloc_free_us_{size}"] = round(best(cycle, 200 if size < 64 * MIB else 20), 2)
+    with pool(WEIGHTS):
         source = torch.zeros(2 * GIB // 4, device=device)
         target = torch.empty_like(source)
     out["copy_gbps"] = round(2 * 2 * GIB / best(lambda: target.copy_(source), 20) / 1e3, 1)
@@ -93,9 +93,9 @@ def speed() -> None:
     def normal(*shape):
         return torch.randn(*shape, device=device, dtype=torch.bfloat16)
 
-    with pool("ma_weights_malloc"):
+    with pool(WEIGHTS):
         weights = [(normal(hidden, 3 * hidden) * 0.01, normal(hidden, hidden) * 0.01, normal(hidden, 2 * inner) * 0.01, normal(inner, hidden) * 0.01) for _ in range(layers)]
-    with pool("ma_kv_malloc"):
+    with pool(KV):
         keys = [normal(batch, 32, 1024, 128) for _ in range(layers)]
         values = [normal(batch, 32, 1024, 128) for _ in range(layers)]
     start = normal(batch, hidden)
@@ -126,31 +126,8 @@ def speed() -> None:
 
 
 def captures() -> None:
-    weight, source = torch.randn(4096, 4096, device=device), torch.randn(4096, 4096, device=device)
-
-    def work(x):
-        parts = [torch.relu(x @ weight + i) for i in range(12)]
-        return torch.stack([torch.cat([p] * 4) for p in parts]).sum(0)
-
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        work(source)
-    torch.cuda.current_stream().wait_stream(stream)
-    torch.cuda.synchronize()
-    torch.cuda.empty_cache()
-    before, graph = torch.cuda.memory_stats()["num_device_alloc"], torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        result = work(source)
-    wrong = 0
-    for i in range(100):
-        source.copy_(torch.randn_like(source))
-        graph.replay()
-        noise = [torch.full((1 << 22,), float(i), device=device) for _ in range(8)]
-        wrong += not torch.equal(work(source), result)
-        del noise
-    out["capture"] = {"new_segments": torch.cuda.memory_stats()["num_device_alloc"] - before, "replays": 100, "mismatches": wrong}
-    out["pointer_of_graph_output"] = pointer_kind(result)
+    grown, wrong = grow_while_capturing(torch)
+    out["capture"] = {"new_segments": grown, "replays": 100, "mismatches": wrong}
 
 
 def streams() -> None:
@@ -195,7 +172,7 @@ def out_of_memory() -> None:
         for kind in (WEIGHTS, KV, OTHER):
             row = library.row(kind, 0)
             library.limit(kind, 0, row.hbm + GIB, 0)
-    with pool("ma_kv_malloc") if library else contextlib.nullcontext():
+    with pool(KV):
         try:
             torch.empty(200 * GIB if not library else 3 * GIB, dtype=torch.uint8, device=device)
             out["out_of_memory"] = "was granted"
@@ -204,7 +181,7 @@ def out_of_memory() -> None:
     out["usable_afterwards"] = torch.ones(MIB, device=device).sum().item() == MIB
     if library:
         for kind in (WEIGHTS, KV, OTHER):
-            library.limit(kind, 0, 12 * GIB, 0)
+            library.limit(kind, 0, LIMIT, 0)
     torch.cuda.synchronize()
 
 
@@ -218,15 +195,15 @@ def gives_back() -> None:
     out["empty_cache"] = {"taken_gib": round((free - held) / GIB, 2), "returned_gib": round((torch.cuda.mem_get_info()[0] - held) / GIB, 2)}
 
 
+PARTS = (host_calls, speed, captures, streams, compiled, out_of_memory, gives_back)
 begin = time.time()
-speed()
-if mode != "per-request":
-    for part in (captures, streams, compiled, out_of_memory, gives_back):
-        try:
-            part()
-        except Exception as error:  # a benchmark reports a failure as its result
-            out[part.__name__] = f"FAILED {type(error).__name__}: {str(error)[:200]}"
-    out["torch_reserved_mib"] = torch.cuda.memory_reserved() // MIB
+for part in PARTS:
+    if sys.argv[3:] and part.__name__ not in sys.argv[3:] or mode == "per-request" and part not in (host_calls, speed):
+        continue
+    try:
+        part()
+    except Exception as error:  # a benchmark reports a failure as its result
+        out[part.__name__] = f"FAILED {type(error).__name__}: {str(error)[:200]}"
 if library:
     out["ours_mib"] = sum(library.row(k, 0).hbm + library.row(k, 0).host for k in (WEIGHTS, KV, OTHER)) // MIB
 out["seconds"] = round(time.time() - begin, 1)

@@ -1,5 +1,6 @@
 """managed_alloc.so from Python: found safe, loaded once, read."""
 
+import contextlib
 import ctypes
 import dataclasses
 import os
@@ -13,6 +14,7 @@ from .settings import PLACEMENTS
 
 WEIGHTS, KV, OTHER = range(3)
 KINDS = ("weights", "kv", "other")
+_POOL_ENTRIES = {WEIGHTS: "ma_weights_malloc", KV: "ma_kv_malloc"}
 _ELF_MACHINES = {"x86_64": 62, "aarch64": 183}
 
 
@@ -58,16 +60,16 @@ class Library:
     def __init__(self, path: str):
         check_file(path)
         self.path = path
+        self._allocators = []
         try:
             self._so = ctypes.CDLL(path)
             self._so.ma_version.restype = ctypes.c_char_p
             self._so.ma_stand_in.restype = ctypes.c_char_p
             self._so.ma_limit.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_uint64, ctypes.c_uint64]
-            for name in ("ma_weights_malloc", "ma_kv_malloc"):
+            for name in _POOL_ENTRIES.values():
                 function = getattr(self._so, name)
                 function.restype, function.argtypes = ctypes.c_void_p, [ctypes.c_ssize_t, ctypes.c_int, ctypes.c_void_p]
-            self._so.ma_free.argtypes = [ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int, ctypes.c_void_p]
-            for name in ("ma_place", "ma_redirect", "ma_share", "ma_row", "ma_count_oom"):
+            for name in ("ma_free", "ma_place", "ma_redirect", "ma_share", "ma_row", "ma_count_oom"):
                 getattr(self._so, name)
         except (OSError, AttributeError) as error:
             refuse(f"{path}: {error}; accepted: a library built from this image's managed_alloc.cu; rebuild it")
@@ -103,12 +105,24 @@ class Library:
     def count_oom(self, device: int) -> None:
         self._so.ma_count_oom(device)
 
-    def malloc(self, kind: int, size: int, device: int) -> int | None:
-        """For the self-test; PyTorch calls the same functions itself."""
-        return (self._so.ma_weights_malloc if kind == WEIGHTS else self._so.ma_kv_malloc)(size, device, None)
+    @contextlib.contextmanager
+    def pool(self, kind: int, device=None):
+        """What PyTorch allocates in the block comes from a pool over our segments; yields the pool's id.
 
-    def free(self, pointer: int, size: int, device: int) -> None:
-        self._so.ma_free(pointer, size, device, None)
+        What is still used outlives the block, what is not goes back to the driver at its end.
+        """
+        import torch
+
+        allocator = torch.cuda.memory.CUDAPluggableAllocator(self.path, _POOL_ENTRIES[kind], "ma_free")
+        self._allocators.append(allocator)  # up to torch 2.10 a pool does not keep its allocator alive
+        pool = torch.cuda.MemPool(allocator.allocator())
+        with torch.cuda.use_mem_pool(pool, device):
+            yield pool.id
+        torch.cuda.synchronize(device)
+
+    def malloc(self, kind: int, size: int, device: int) -> int | None:
+        """For tests; PyTorch calls the same functions itself."""
+        return getattr(self._so, _POOL_ENTRIES[kind])(size, device, None)
 
     def read_rate(self, pointer: int, size: int) -> float | None:
         """Bytes per second at which the GPU reads the range; None in a build without the kernel."""

@@ -1,6 +1,5 @@
 """--self-test: what this machine must be able to do, tried with at most 3 GiB. Each placement in a process of its own."""
 
-import contextlib
 import ctypes
 import os
 import subprocess
@@ -8,18 +7,19 @@ import sys
 import tempfile
 
 from . import plan, refuse, settings
+from .library import KV, OTHER, WEIGHTS, load
 
 GIB, MIB = 1 << 30, 1 << 20
 # A GH200's link reads 340 to 380 GB/s; below this floor page size or link is not what it should be (docs/decisions/0100).
 GH200_FLOOR = 300e9
-DEVICE, MANAGED = 2, 3  # cudaMemoryType
+MEMORY_TYPES = {2: "device", 3: "managed"}  # cudaMemoryType
 
 
 def run(user: settings.User, made: plan.Plan) -> int:
     failed = 0
     if made.simulated:
         print(f"SIMULATED: {made.simulated}")
-    for placement in ("hbm-first", "managed"):
+    for placement in settings.PLACEMENTS:
         with tempfile.TemporaryDirectory() as run_dir:
             handed = settings.Handed(
                 placement=placement, library=os.path.realpath(user.library), run_dir=run_dir, home=os.path.dirname(os.path.dirname(__file__)),
@@ -33,7 +33,7 @@ def run(user: settings.User, made: plan.Plan) -> int:
         print(child.stdout, end="")
         if child.returncode:
             failed += 1
-            print(f"{placement:<10} FAILED, exit status {child.returncode}")
+            print(f"{placement:<16} FAILED, exit status {child.returncode}")
     print(f"self-test: {'FAILED' if failed else 'passed'}{' (SIMULATED)' if made.simulated else ''}")
     return 1 if failed else 0
 
@@ -42,19 +42,45 @@ class _PointerAttributes(ctypes.Structure):
     _fields_ = [("type", ctypes.c_int), ("device", ctypes.c_int), ("rest", ctypes.c_void_p * 10)]
 
 
-def pointer_kind(pointer: int) -> int:
+def pointer_kind(tensor) -> str:
+    """Where the CUDA runtime says that a tensor's memory comes from."""
     attributes = _PointerAttributes()
     runtime = ctypes.CDLL(next(line.split()[-1] for line in open("/proc/self/maps") if "libcudart.so" in line))
-    if runtime.cudaPointerGetAttributes(ctypes.byref(attributes), ctypes.c_void_p(pointer)):
-        refuse(f"cudaPointerGetAttributes failed for {pointer:#x}")
-    return attributes.type
+    if runtime.cudaPointerGetAttributes(ctypes.byref(attributes), ctypes.c_void_p(tensor.data_ptr())):
+        refuse(f"cudaPointerGetAttributes failed for {tensor.data_ptr():#x}")
+    return MEMORY_TYPES.get(attributes.type, str(attributes.type))
+
+
+def grow_while_capturing(torch, replays: int = 100) -> tuple[int, int]:
+    """Captures a CUDA graph that needs new segments, replays it among eager allocations; (new segments, wrong replays)."""
+    weight, source = torch.randn(2048, 2048, device="cuda"), torch.randn(2048, 2048, device="cuda")
+
+    def work(x):
+        return torch.stack([torch.relu(x @ weight + i) for i in range(8)]).sum(0)
+
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        work(source)
+    torch.cuda.current_stream().wait_stream(stream)
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()
+    before, graph, wrong = torch.cuda.memory_stats()["num_device_alloc"], torch.cuda.CUDAGraph(), 0
+    with torch.cuda.graph(graph):
+        result = work(source)
+    grown = torch.cuda.memory_stats()["num_device_alloc"] - before
+    for i in range(replays):
+        source.copy_(torch.randn_like(source))
+        graph.replay()
+        noise = [torch.full((MIB,), float(i), device="cuda") for _ in range(4)]
+        wrong += not torch.equal(result, work(source))
+        del noise
+    return grown, wrong
 
 
 class Test:
     def __init__(self):
         import torch
-
-        from .library import load
 
         self.torch, self.settings = torch, settings.handed()
         self.library = load(self.settings.library)
@@ -63,48 +89,40 @@ class Test:
         self.redirected = self.settings.placement != "hbm-first"
         if not self.redirected:
             self.library.place("hbm-first")
-        for kind, hbm, host in ((0, GIB, 0), (1, 0, GIB), (2, 2 * GIB, 0)):
+        for kind, hbm, host in ((WEIGHTS, GIB, 0), (KV, 0, GIB), (OTHER, 2 * GIB, 0)):
             self.library.limit(kind, 0, hbm, host)
 
     def report(self, name: str, passed: bool, value) -> None:
         self.failures += not passed
         mark = "ok" if passed else "FAILED"
-        print(f"{self.settings.placement:<10} {mark:<6} {name:<46} {value}{'  SIMULATED' if self.stand_in else ''}", flush=True)
+        print(f"{self.settings.placement:<16} {mark:<6} {name:<46} {value}{'  SIMULATED' if self.stand_in else ''}", flush=True)
 
     def skip(self, name: str, why: str) -> None:
-        print(f"{self.settings.placement:<10} {'unrun':<6} {name:<46} {why}", flush=True)
-
-    @contextlib.contextmanager
-    def pool(self, entry: str):
-        torch = self.torch
-        self.allocator = torch.cuda.memory.CUDAPluggableAllocator(self.settings.library, entry, "ma_free")
-        pool = torch.cuda.MemPool(self.allocator.allocator())
-        with torch.cuda.use_mem_pool(pool):
-            yield pool
+        print(f"{self.settings.placement:<16} {'unrun':<6} {name:<46} {why}", flush=True)
 
     def everything(self) -> int:
         torch, library = self.torch, self.library
         torch.zeros(1, device="cuda")
-        expected = MANAGED if self.redirected else DEVICE
-        with self.pool("ma_weights_malloc"):
+        expected = "managed" if self.redirected else "device"
+        with library.pool(WEIGHTS):
             weights = torch.full((256 * MIB,), 3, dtype=torch.uint8, device="cuda")
-        with self.pool("ma_kv_malloc"):
+        with library.pool(KV):
             cache = torch.full((256 * MIB,), 5, dtype=torch.uint8, device="cuda")
         activations = torch.full((64 * MIB,), 7, dtype=torch.uint8, device="cuda")
         torch.cuda.synchronize()
-        for name, tensor, want in (("pointer kind within the HBM share", weights, expected), ("pointer kind on the host", cache, MANAGED),
+        for name, tensor, want in (("pointer kind within the HBM share", weights, expected), ("pointer kind on the host", cache, "managed"),
                                    ("pointer kind of activations", activations, expected)):
-            kind = pointer_kind(tensor.data_ptr())
-            self.report(name, kind == want, {DEVICE: "device", MANAGED: "managed"}.get(kind, kind))
+            kind = pointer_kind(tensor)
+            self.report(name, kind == want, kind)
         values = [int(tensor[-1]) for tensor in (weights, cache, activations)]
         self.report("contents", values == [3, 5, 7], values)
-        row = library.row(1, 0)
+        row = library.row(KV, 0)
         self.report("account: host bytes of the KV pool", row.host == 256 * MIB and row.hbm == 0, f"{row.host / MIB:.0f} MiB")
         self.rates(weights, cache)
         del weights, cache, activations
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
-        left = [library.row(kind, 0).hbm + library.row(kind, 0).host for kind in (0, 1)]
+        left = [library.row(kind, 0).hbm + library.row(kind, 0).host for kind in (WEIGHTS, KV)]
         self.report("everything freed goes back to the driver", left == [0, 0], left)
         self.out_of_memory()
         if self.stand_in:
@@ -125,37 +143,15 @@ class Test:
     def out_of_memory(self) -> None:
         torch = self.torch
         try:
-            with self.pool("ma_kv_malloc"):
+            with self.library.pool(KV):
                 torch.empty(2 * GIB, dtype=torch.uint8, device="cuda")
             self.report("over budget", False, "was granted")
         except torch.OutOfMemoryError:
             after = torch.ones(MIB, device="cuda").sum().item()
-            self.report("over budget: PyTorch's own error, then usable", after == MIB, f"{self.library.row(1, 0).refused} refusals counted")
+            self.report("over budget: PyTorch's own error, then usable", after == MIB, f"{self.library.row(KV, 0).refused} refusals counted")
 
     def graph(self) -> None:
-        torch = self.torch
-        weight, source = torch.randn(2048, 2048, device="cuda"), torch.randn(2048, 2048, device="cuda")
-
-        def work(x):
-            return torch.stack([torch.relu(x @ weight + i) for i in range(8)]).sum(0)
-
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            work(source)
-        torch.cuda.current_stream().wait_stream(stream)
-        torch.cuda.synchronize()
-        torch.cuda.empty_cache()
-        before, graph = torch.cuda.memory_stats()["num_device_alloc"], torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            result = work(source)
-        grown, wrong = torch.cuda.memory_stats()["num_device_alloc"] - before, 0
-        for i in range(100):
-            source.copy_(torch.randn_like(source))
-            graph.replay()
-            noise = [torch.full((MIB,), float(i), device="cuda") for _ in range(4)]
-            wrong += not torch.equal(result, work(source))
-            del noise
+        grown, wrong = grow_while_capturing(self.torch)
         self.report("CUDA graph that grows while it is captured", wrong == 0 and grown > 0, f"{grown} new segments, {wrong} of 100 replays wrong")
 
 

@@ -32,7 +32,6 @@ class ManagedWorker(Worker):
         else:
             # CUDA's start, NCCL and vLLM's own probes come before the HBM can be measured.
             self._library.limit(OTHER, self.local_rank, START_UP, 0)
-        self._allocators = {}
         self._pool_ids = {}
         super().init_device()
         self._index = self.device.index
@@ -67,13 +66,8 @@ class ManagedWorker(Worker):
             self._library.limit(OTHER, self._index, self._free + other.hbm - pools, 0)
 
     @contextlib.contextmanager
-    def _pool(self, kind: int, entry: str):
-        """A pool that lives as long as the block: what is still used outlives it, what is not goes back to the driver."""
-        allocator = torch.cuda.memory.CUDAPluggableAllocator(self._settings.library, entry, "ma_free")
-        self._allocators[kind] = allocator  # up to torch 2.10 a pool does not keep its allocator alive
-        pool = torch.cuda.MemPool(allocator.allocator())
-        self._pool_ids[kind] = pool.id
-        with torch.cuda.use_mem_pool(pool, self.device):
+    def _pool(self, kind: int):
+        with self._library.pool(kind, self.device) as self._pool_ids[kind]:
             try:
                 yield
             except torch.OutOfMemoryError:
@@ -82,13 +76,11 @@ class ManagedWorker(Worker):
                     f"{KINDS[kind]}: need more than {format_size(row.hbm_limit)} HBM and {format_size(row.host_limit)} host; accepted: a model and cache that fit; "
                     "raise MANAGED_MEM_HOST or MANAGED_MEM_HBM, or lower --max-model-len, --kv-cache-memory-bytes or the model's size"
                 )
-        torch.cuda.synchronize(self.device)
-        del pool
 
     # vLLM's phases -----------------------------------------------------------------------------------------------------
 
     def load_model(self, *args, **kwargs) -> None:
-        with self._pool(WEIGHTS, "ma_weights_malloc"):
+        with self._pool(WEIGHTS):
             super().load_model(*args, **kwargs)
         weights = self._library.row(WEIGHTS, self._index)
         self._limit(WEIGHTS, weights.hbm, weights.host)  # what is loaded is loaded: the rest is for the KV cache
@@ -130,7 +122,7 @@ class ManagedWorker(Worker):
         allocate = runner._allocate_kv_cache_tensors
 
         def placed(*a, **k):
-            with self._pool(KV, "ma_kv_malloc"):
+            with self._pool(KV):
                 return allocate(*a, **k)
 
         runner._allocate_kv_cache_tensors = placed
