@@ -31,6 +31,7 @@ const sourceSchema = z
         repository: z.string().optional().meta({ description: "Git address." }),
         ref: z.string().optional().meta({ description: "Branch or tag that people name." }),
         commit: z.string().regex(/^[0-9a-f]{40}$/, { error: "is no full commit; accepted: 40 hex digits" }).optional().meta({ description: "Commit that is built." }),
+        contains: z.string().regex(/^[0-9a-f]{7,40}$/, { error: "is no commit; accepted: 7 to 40 hex digits" }).optional().meta({ description: "Commit that must be in the history of what is built; npm run pins proves it." }),
         path: folder.optional().meta({ description: "Folder that takes the repository's place." }),
     })
     .refine((source) => source.path === undefined || source.commit === undefined, { error: "has both path and commit; accepted: one of them" });

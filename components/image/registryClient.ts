@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { registryHost } from "./reference";
 
 export interface RegistryCredentials {
@@ -12,12 +13,33 @@ const manifestTypes = [
     "application/vnd.docker.distribution.manifest.list.v2+json",
 ].join(", ");
 
+/** Digest of the manifest that a tag names for a platform, e.g. `linux/arm64`, which an index may hold beside others. */
+export async function platformDigest(name: string, platform: string, credentials?: RegistryCredentials): Promise<string> {
+    const host = registryHost(name);
+    const [, repository = "", tag = ""] = /^(.+):([^:/]+)$/.exec(name.slice(host.length + 1)) ?? [];
+    type Entry = { digest: string; platform?: { os: string; architecture: string } };
+    const { body, digest } = await authorised(`https://${host}/v2/${repository}/manifests/${tag}`, credentials);
+    const { manifests, config } = body as { manifests?: Entry[]; config?: { digest: string } };
+    if (manifests === undefined && config !== undefined) {
+        const found = (await authorised(`https://${host}/v2/${repository}/blobs/${config.digest}`, credentials)).body as { os: string; architecture: string };
+        if (`${found.os}/${found.architecture}` !== platform) {
+            throw new Error(`is for ${found.os}/${found.architecture} alone; accepted: an image for ${platform}`);
+        }
+        return digest;
+    }
+    const entry = (manifests ?? []).find((candidate) => `${candidate.platform?.os}/${candidate.platform?.architecture}` === platform);
+    if (entry === undefined) {
+        throw new Error(`has no image for ${platform}`);
+    }
+    return entry.digest;
+}
+
 /** Labels of an image in a registry, read from its configuration: what was truly pushed, not what was asked for. */
 export async function imageLabels(reference: string, credentials?: RegistryCredentials): Promise<Record<string, string>> {
     const host = registryHost(reference);
     const [repository = "", digest = ""] = reference.slice(host.length + 1).split("@");
     const get = async <T>(kind: "manifests" | "blobs", name: string) =>
-        (await authorised(`https://${host}/v2/${repository}/${kind}/${name}`, credentials)) as T;
+        (await authorised(`https://${host}/v2/${repository}/${kind}/${name}`, credentials)).body as T;
     type Manifest = { config?: { digest: string }; manifests?: { digest: string }[] };
     let manifest = await get<Manifest>("manifests", digest);
     if (manifest.manifests?.[0] !== undefined) {
@@ -30,8 +52,8 @@ export async function imageLabels(reference: string, credentials?: RegistryCrede
     return config?.Labels ?? {};
 }
 
-/** GET as JSON, with the registry's own choice of Basic or token authentication. */
-async function authorised(url: string, credentials?: RegistryCredentials): Promise<unknown> {
+/** GET as JSON and by its digest, with the registry's own choice of Basic or token authentication. */
+async function authorised(url: string, credentials?: RegistryCredentials): Promise<{ body: unknown; digest: string }> {
     const basic = credentials && `Basic ${Buffer.from(`${credentials.username}:${credentials.password}`).toString("base64")}`;
     let response = await request(url, basic);
     const challenge = response.headers.get("www-authenticate") ?? "";
@@ -44,7 +66,8 @@ async function authorised(url: string, credentials?: RegistryCredentials): Promi
     if (!response.ok) {
         throw new Error(`${url} answered ${response.status} ${response.statusText}`);
     }
-    return response.json();
+    const text = await response.text();
+    return { body: JSON.parse(text) as unknown, digest: `sha256:${createHash("sha256").update(text).digest("hex")}` };
 }
 
 function request(url: string, authorization?: string): Promise<Response> {

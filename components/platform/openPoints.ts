@@ -19,6 +19,8 @@ export interface SourceArgs {
     ref?: string;
     /** Full commit that is built. Default: the stage table's, where it was resolved. */
     commit?: string;
+    /** Commit that must be in the history of what is built; `npm run pins` proves it. Default: the stage table's. */
+    contains?: string;
     /** A folder of this machine, relative to the program, that takes the repository's place. */
     path?: string;
 }

@@ -8,6 +8,10 @@ export interface SourceFacts {
     commit?: string;
     /** Whether submodules are part of the source. */
     submodules: boolean;
+    /** Commit, full or shortened, that must be in the history of what is built; `npm run pins` proves it. */
+    contains?: string;
+    /** Why the ref is not the source document's. */
+    because?: string;
 }
 
 /**
@@ -23,7 +27,13 @@ export const defaultSources: Readonly<Record<string, SourceFacts>> = {
         commit: "70b142b75b46aa56e7f675a8e6ec1a977352c91f",
         submodules: true,
     },
-    "src-lmcache": { repository: "https://github.com/LMCache/LMCache.git", ref: "v0.4.4", submodules: false },
+    "src-lmcache": {
+        repository: "https://github.com/LMCache/LMCache.git",
+        ref: "v0.4.4",
+        commit: "6fbec463e3c047fffb4e22c97508f03b057de3bc",
+        submodules: false,
+        because: "`dev` wants transformers 5.4 since 0.4.5, vLLM 0.19.0 less than 5: v0.4.4 is the last that fits",
+    },
     "src-flash-attention": {
         repository: "https://github.com/Dao-AILab/flash-attention.git",
         ref: "main",
@@ -42,7 +52,7 @@ export const defaultSources: Readonly<Record<string, SourceFacts>> = {
         commit: "f3fde58372d33e9a5650ba7b80fc48b3b49d40c8",
         submodules: false,
     },
-    "src-vllm": { repository: "https://sweetapi.com/biondizzle/vllm.git", ref: "cmm", submodules: false },
+    "src-vllm": { repository: "https://sweetapi.com/biondizzle/vllm.git", ref: "cmm", submodules: false, contains: "2a69949bd" },
     "src-vllm-flash-attn": {
         repository: "https://github.com/vllm-project/flash-attention.git",
         ref: "29210221863736a08f71a866459e368ad1ac4a95",
