@@ -1,5 +1,5 @@
 import * as dockerBuild from "@pulumi/docker-build";
-import * as k8s from "@pulumi/kubernetes";
+import { Provider as KubernetesProvider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
 import { registryHost } from "../image/reference";
 import type { CmmPlatformArgs } from "../platform/cmmPlatform";
@@ -32,7 +32,7 @@ export function platformProviders(config: StackConfig): Record<string, pulumi.Pr
                     ? []
                     : [{ address: registryHost(config.registry.address), username, password: config.secrets.registryPassword }],
         }),
-        kubernetes: new k8s.Provider("cluster", {
+        kubernetes: new KubernetesProvider("cluster", {
             kubeconfig: config.secrets.kubeconfig,
             context: config.cluster.context,
             clusterIdentifier: config.cluster.identifier,

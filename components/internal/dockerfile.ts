@@ -8,17 +8,31 @@ import { type Problem, refuse } from "./errors";
 export interface DockerfileSlice {
     /** Dockerfile text with what the target does not need left out, comments above stages included. */
     text: string;
+    /** Names of the build arguments that the slice declares. */
+    args: string[];
     /** Paths that the slice takes from the main build context, sorted. */
     contextPaths: string[];
     /** Names that the slice takes from elsewhere: stages that are `provided`, in order of use. */
     providedNames: string[];
 }
 
+interface Global {
+    text: string;
+    args: string[];
+}
+
 interface Stage {
-    from: From;
-    instructions: Instruction[];
-    firstLine: number;
-    lastLine: number;
+    /** Its instructions as they stand, without the comment above FROM. */
+    text: string;
+    args: string[];
+    /** Found when a target first reaches the stage: what no target needs may be written in any way. */
+    inputs: () => { references: string[]; contextFiles: string[] };
+}
+
+interface Dockerfile {
+    globals: Global[];
+    /** By lower-case name, as BuildKit compares them. */
+    stages: Map<string, Stage>;
 }
 
 /**
@@ -31,9 +45,8 @@ interface Stage {
  *     variables.
  */
 export function sliceDockerfile(text: string, target: string, provided: readonly string[] = []): DockerfileSlice {
-    const lines = text.split("\n");
-    const { globals, stages } = parse(text, lines);
-    const reached = new Set<string>();
+    const { globals, stages } = parse(text);
+    const reached = new Set<Stage>();
     const contextPaths = new Set<string>();
     const providedNames: string[] = [];
     const visit = (name: string): void => {
@@ -44,48 +57,61 @@ export function sliceDockerfile(text: string, target: string, provided: readonly
             return;
         }
         const stage = stages.get(name.toLowerCase());
-        if (stage === undefined || reached.has(name.toLowerCase())) {
+        if (stage === undefined || reached.has(stage)) {
             return;
         }
-        reached.add(name.toLowerCase());
-        references(stage).forEach(visit);
-        contextFiles(stage).forEach((path) => contextPaths.add(path));
+        reached.add(stage);
+        const { references, contextFiles } = stage.inputs();
+        references.forEach(visit);
+        contextFiles.forEach((file) => contextPaths.add(file));
     };
     if (!stages.has(target.toLowerCase())) {
         refuse([{ path: "target", value: target, wrong: "is no stage of the Dockerfile", accepted: [...stages.keys()].join(", ") }]);
     }
     visit(target);
-    const kept = [...stages]
-        .filter(([name]) => reached.has(name))
-        .flatMap(([, stage]) => lines.slice(stage.firstLine, stage.lastLine + 1));
+    const kept = [...stages.values()].filter((stage) => reached.has(stage));
+    const used = usedGlobals(globals, kept.map((stage) => stage.text).join("\n"));
     return {
-        text: [...usedGlobals(globals, kept), ...kept].join("\n").trimEnd().concat("\n"),
+        text: [...used, ...kept].map((part) => part.text).join("\n").trimEnd().concat("\n"),
+        args: [...new Set([...used, ...kept].flatMap((part) => part.args))],
         contextPaths: [...contextPaths].sort(),
         providedNames,
     };
 }
 
-/** Stages by lower-case name, as BuildKit compares them, and the ARGs above the first, each as its text. */
-function parse(text: string, lines: string[]): { globals: string[]; stages: Map<string, Stage> } {
-    const globals: string[] = [];
-    const stages = new Map<string, Stage>();
-    let current: Stage | undefined;
-    for (const instruction of DockerfileParser.parse(text).getInstructions()) {
+/** Every image of a platform is a slice of the same text, which is parsed once. */
+const parsed = new Map<string, Dockerfile>();
+
+function parse(text: string): Dockerfile {
+    const dockerfile = parsed.get(text) ?? parseOnce(text);
+    parsed.set(text, dockerfile);
+    return dockerfile;
+}
+
+function parseOnce(text: string): Dockerfile {
+    const lines = text.split("\n");
+    const instructions = DockerfileParser.parse(text).getInstructions();
+    const starts = instructions.flatMap((instruction, index) => (instruction.getKeyword() === "FROM" ? [index] : []));
+    const globals = instructions.slice(0, starts[0]).map((instruction): Global => {
         const { start, end } = instruction.getRange();
-        if (instruction.getKeyword() === "FROM") {
-            if (current !== undefined) {
-                current.lastLine = startOfLeadingComment(lines, start.line) - 1;
-            }
-            const from = instruction as From;
-            current = { from, instructions: [], firstLine: start.line, lastLine: lines.length - 1 };
-            stages.set((from.getBuildStage() ?? `stage ${stages.size}`).toLowerCase(), current);
-        } else if (current === undefined) {
-            globals.push(lines.slice(start.line, end.line + 1).join("\n"));
-        } else {
-            current.instructions.push(instruction);
-        }
-    }
-    return { globals, stages };
+        return { text: lines.slice(start.line, end.line + 1).join("\n"), args: argNames(instruction) };
+    });
+    const stages = starts.map((start, position): [string, Stage] => {
+        const next = starts[position + 1];
+        const own = instructions.slice(start, next);
+        const from = own[0] as From;
+        const end = next === undefined ? lines.length : startOfLeadingComment(lines, instructions[next]!.getRange().start.line);
+        let inputs: ReturnType<Stage["inputs"]> | undefined;
+        return [
+            (from.getBuildStage() ?? `stage ${position}`).toLowerCase(),
+            {
+                text: lines.slice(from.getRange().start.line, end).join("\n"),
+                args: own.flatMap(argNames),
+                inputs: () => (inputs ??= { references: references(from, own), contextFiles: contextFiles(own) }),
+            },
+        ];
+    });
+    return { globals, stages: new Map(stages) };
 }
 
 /** The comment above a FROM explains it to people; no image changes when it does. */
@@ -97,29 +123,26 @@ function startOfLeadingComment(lines: string[], from: number): number {
     return first;
 }
 
-/** Global ARGs that the kept lines name, and those that these take their defaults from, in their order. */
-function usedGlobals(globals: string[], kept: string[]): string[] {
-    const used: string[] = [];
-    let text = kept.join("\n");
+/** Global ARGs that the kept text names, and those that these take their defaults from, in their order. */
+function usedGlobals(globals: Global[], kept: string): Global[] {
+    const used: Global[] = [];
+    let text = kept;
     for (const global of [...globals].reverse()) {
-        if (declaredArgs(global).some((name) => new RegExp(`\\b${name}\\b`).test(text))) {
+        if (global.args.some((name) => new RegExp(`\\b${name}\\b`).test(text))) {
             used.unshift(global);
-            text += `\n${global}`;
+            text += `\n${global.text}`;
         }
     }
     return used;
 }
 
-/** Names that the ARG instructions of a text declare. */
-export function declaredArgs(text: string): string[] {
-    return DockerfileParser.parse(text)
-        .getInstructions()
-        .filter((instruction) => instruction.getKeyword() === "ARG")
-        .flatMap((instruction) => instruction.getArguments().map((argument) => argument.getValue().split("=", 1)[0] ?? ""));
+/** Names that an ARG declares, several in one too; none for another instruction. */
+function argNames(instruction: Instruction): string[] {
+    return instruction.getKeyword() === "ARG" ? instruction.getArguments().map((argument) => argument.getValue().split("=", 1)[0] ?? "") : [];
 }
 
-function references(stage: Stage): string[] {
-    const names = [stage.from.getImage(), ...stage.instructions.flatMap((step) => [flag(step, "from"), ...bindMounts(step).map((mount) => mount.from)])];
+function references(from: From, instructions: Instruction[]): string[] {
+    const names = [from.getImage(), ...instructions.flatMap((step) => [flag(step, "from"), ...bindMounts(step).map((mount) => mount.from)])];
     const named = names.filter((name) => name !== undefined && name !== null && name !== "") as string[];
     refuse(
         named
@@ -129,8 +152,8 @@ function references(stage: Stage): string[] {
     return named;
 }
 
-function contextFiles(stage: Stage): string[] {
-    const paths = stage.instructions.flatMap((step) => [
+function contextFiles(instructions: Instruction[]): string[] {
+    const paths = instructions.flatMap((step) => [
         ...copiedFiles(step),
         ...bindMounts(step)
             .filter((mount) => mount.from === undefined)

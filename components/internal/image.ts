@@ -4,7 +4,7 @@ import * as dockerBuild from "@pulumi/docker-build";
 import * as pulumi from "@pulumi/pulumi";
 import { builderHook, type BuilderArgs } from "../builder/builderHook";
 import { materialise } from "./contexts";
-import { declaredArgs, sliceDockerfile } from "./dockerfile";
+import { sliceDockerfile } from "./dockerfile";
 
 /** Everything that decides one image, before Pulumi's names for it. */
 export interface ImageSpec {
@@ -91,7 +91,7 @@ function buildInputs(spec: ImageSpec) {
         dockerfile: { inline: slice.text },
         context: { location: materialise(spec.context, slice.contextPaths), named: Object.fromEntries(named) },
         target: spec.target,
-        buildArgs: usedBuildArgs(slice.text, spec.buildArgs),
+        buildArgs: pick(spec.buildArgs, slice.args),
         platforms: [pulumi.output(spec.builder.platform) as pulumi.Output<dockerBuild.Platform>],
         push: false,
         buildOnPreview: false,
@@ -108,8 +108,7 @@ function contextLocation(location: pulumi.Input<string>): pulumi.Input<string> {
     return typeof location === "string" && !location.includes("://") ? materialise(location, ["."]) : location;
 }
 
-/** Only what the slice declares: an argument that no stage reads must not rebuild it. */
-function usedBuildArgs(dockerfile: string, buildArgs: ImageSpec["buildArgs"]): ImageSpec["buildArgs"] {
-    const declared = new Set(declaredArgs(dockerfile));
-    return Object.fromEntries(Object.entries(buildArgs).filter(([key]) => declared.has(key)));
+/** An argument that no stage of the slice declares must not rebuild it. */
+function pick<T>(record: Record<string, T>, keys: readonly string[]): Record<string, T> {
+    return Object.fromEntries(Object.entries(record).filter(([key]) => keys.includes(key)));
 }

@@ -1,4 +1,6 @@
-import * as k8s from "@pulumi/kubernetes";
+import { Deployment } from "@pulumi/kubernetes/apps/v1";
+import { Namespace, Secret, Service, ServiceAccount } from "@pulumi/kubernetes/core/v1";
+import { NetworkPolicy } from "@pulumi/kubernetes/networking/v1";
 import * as pulumi from "@pulumi/pulumi";
 import { z } from "zod";
 import { resolve } from "../internal/resolve";
@@ -134,15 +136,15 @@ export class VllmServer extends pulumi.ComponentResource {
         const resolved = resolve("serving", vllmServerSchema, args);
         const child = { parent: this };
         const labels = selectorLabels(name);
-        const namespace = new k8s.core.v1.Namespace(name, { metadata: { name: resolved.namespace } }, child);
+        const namespace = new Namespace(name, { metadata: { name: resolved.namespace } }, child);
         const inNamespace = { ...child, dependsOn: [namespace] };
         const metadata = (suffix = "") => ({ name: `${name}${suffix}`, namespace: resolved.namespace, labels });
-        const account = new k8s.core.v1.ServiceAccount(
+        const account = new ServiceAccount(
             name,
             { metadata: metadata(), automountServiceAccountToken: false },
             inNamespace,
         );
-        const pullSecret = new k8s.core.v1.Secret(
+        const pullSecret = new Secret(
             `${name}-pull`,
             {
                 metadata: metadata("-pull"),
@@ -160,7 +162,7 @@ export class VllmServer extends pulumi.ComponentResource {
         const tokenSecret =
             args.hfToken === undefined
                 ? undefined
-                : new k8s.core.v1.Secret(
+                : new Secret(
                       `${name}-hf`,
                       { metadata: metadata("-hf"), stringData: { token: pulumi.secret(resolved.hfToken) } },
                       inNamespace,
@@ -176,7 +178,7 @@ export class VllmServer extends pulumi.ComponentResource {
             imagePullSecret: `${name}-pull`,
             hfTokenSecret: tokenSecret === undefined ? "" : `${name}-hf`,
         }));
-        const deployment = new k8s.apps.v1.Deployment(
+        const deployment = new Deployment(
             name,
             {
                 metadata: metadata(),
@@ -191,12 +193,12 @@ export class VllmServer extends pulumi.ComponentResource {
             },
             { ...child, dependsOn: [account, pullSecret, ...(tokenSecret ? [tokenSecret] : [])] },
         );
-        const service = new k8s.core.v1.Service(
+        const service = new Service(
             name,
             { metadata: metadata(), spec: { selector: labels, ports: [{ name: "http", port: vllmPort, targetPort: "http" }] } },
             { ...child, dependsOn: [deployment] },
         );
-        new k8s.networking.v1.NetworkPolicy(
+        new NetworkPolicy(
             name,
             {
                 metadata: metadata(),

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { declaredArgs, sliceDockerfile } from "../../components/internal/dockerfile";
+import { sliceDockerfile } from "../../components/internal/dockerfile";
 import { refusal } from "../support/refusal";
 
 /** Text of a Dockerfile without the margin that it has in this file. */
@@ -48,6 +48,7 @@ describe("a slice has the stages that the target reaches", () => {
 
     test("in the file's order, with the global ARGs they name and without the comments above stages", () => {
         expect(sliceDockerfile(text, "build-a")).toEqual({
+            args: ["BASE_IMAGE", "CUDA_ARCH_LIST"],
             text: dockerfile(`
                 ARG BASE_IMAGE=example.com/base:1
                 ARG CUDA_ARCH_LIST=9.0a
@@ -88,6 +89,7 @@ describe("a slice has the stages that the target reaches", () => {
 
     test("without a stage that a named context provides, nor what only that stage needs", () => {
         expect(sliceDockerfile(text, "final", ["build-b", "build-a", "never-used"])).toEqual({
+            args: ["BASE_IMAGE"],
             text: dockerfile(`
                 ARG BASE_IMAGE=example.com/base:1
                 FROM \${BASE_IMAGE} AS base
@@ -145,23 +147,25 @@ test("a heredoc's lines are neither instructions nor comments of the next stage"
     expect(sliceDockerfile(text, "b")).toEqual({
         text: "FROM scratch AS b\nCOPY b /\n",
         contextPaths: ["b"],
+        args: [],
         providedNames: [],
     });
     expect(sliceDockerfile(text, "a")).toEqual({
         text: "FROM scratch AS a\nRUN <<EOF\nFROM nowhere AS trap\nCOPY trap /\n# not a comment of b\nEOF\n",
         contextPaths: [],
+        args: [],
         providedNames: [],
     });
 });
 
 test("keywords are read in either case, and a continued line as one", () => {
     const text = "from scratch as a\nrun true\nfrom a as b\ncopy \\\n    one \\\n    two \\\n    /\n";
-    expect(sliceDockerfile(text, "b")).toEqual({ text, contextPaths: ["one", "two"], providedNames: [] });
+    expect(sliceDockerfile(text, "b")).toEqual({ text, args: [], contextPaths: ["one", "two"], providedNames: [] });
 });
 
 test("--from is read wherever it stands among a COPY's flags", () => {
     const text = "FROM scratch AS a\nFROM scratch AS b\nCOPY --link --from=a --chmod=0644 /x /\n";
-    expect(sliceDockerfile(text, "b")).toEqual({ text, contextPaths: [], providedNames: [] });
+    expect(sliceDockerfile(text, "b")).toEqual({ text, args: [], contextPaths: [], providedNames: [] });
 });
 
 test("only a bind mount reads files, and only a flag of RUN is a mount", () => {
@@ -176,7 +180,7 @@ test("only a bind mount reads files, and only a flag of RUN is a mount", () => {
 
 test("names of stages are compared as BuildKit does, whatever their case", () => {
     const text = "FROM scratch AS Base\nCOPY a /\nFROM base AS b\nCOPY --from=BASE /a /\n";
-    expect(sliceDockerfile(text, "B")).toEqual({ text, contextPaths: ["a"], providedNames: [] });
+    expect(sliceDockerfile(text, "B")).toEqual({ text, args: [], contextPaths: ["a"], providedNames: [] });
 });
 
 test("a global ARG comes whole, over all its lines, with those that its default names", () => {
@@ -193,11 +197,12 @@ test("a global ARG comes whole, over all its lines, with those that its default 
 
 test("a file that the Dockerfile itself holds is no file of the context", () => {
     const text = "FROM scratch AS a\nCOPY <<EOF /x\nhello\nEOF\nCOPY b /\n";
-    expect(sliceDockerfile(text, "a")).toEqual({ text, contextPaths: ["b"], providedNames: [] });
+    expect(sliceDockerfile(text, "a")).toEqual({ text, args: [], contextPaths: ["b"], providedNames: [] });
 });
 
 test("declared arguments are read from every ARG, several in one too", () => {
-    expect(declaredArgs("ARG A\nFROM scratch\nARG B=1 C\narg D=x\nRUN <<EOF\nARG E\nEOF\n")).toEqual(["A", "B", "C", "D"]);
+    const text = "ARG A\nARG UNUSED\nFROM scratch AS a\nARG B=1 C\narg D=x\nRUN echo $A <<EOF\nARG E\nEOF\n";
+    expect(sliceDockerfile(text, "a").args).toEqual(["A", "B", "C", "D"]);
 });
 
 describe("what cannot be sliced is refused in words", () => {
