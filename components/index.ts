@@ -8,5 +8,7 @@ export { Gh200Node } from "./node/gh200Node";
 export { CoherentMode, type Gh200NodeArgs, type NodeProbeArgs, ProbeMethod } from "./node/gh200NodeArgs";
 export { BuilderPlace } from "./node/memory";
 export { CmmPlatform, type CmmPlatformArgs } from "./platform/cmmPlatform";
-export { Placement, VllmServer, type VllmServerArgs } from "./serving/vllmServer";
+export { LmcacheServer, type LmcacheServerArgs } from "./serving/lmcacheServer";
+export { VllmServer } from "./serving/vllmServer";
+export { type AutoscalingArgs, type ModelShapeArgs, Placement, type RouteArgs, type VllmServerArgs } from "./serving/vllmServerArgs";
 export { BuildStage, type BuildStageArgs } from "./stages/buildStage";

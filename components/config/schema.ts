@@ -2,7 +2,7 @@ import { z } from "zod";
 import { remoteBuilderSchema } from "../builder/remoteBuilder";
 import { gh200NodeSchema } from "../node/gh200NodeArgs";
 import { defaultSources } from "../stages/sources";
-import { vllmServerSchema } from "../serving/vllmServer";
+import { vllmServerSchema } from "../serving/vllmServerArgs";
 
 const digest = z.string().regex(/^sha256:[0-9a-f]{64}$/, { error: "is no digest; accepted: sha256: and 64 hex digits" });
 const folder = z.string().min(1).refine((path) => !path.startsWith("/"), { error: "is absolute; accepted: a folder relative to the program" });
@@ -57,6 +57,8 @@ const servingSchema = vllmServerSchema.omit({
     pullUsername: true,
     pullPassword: true,
     hfToken: true,
+    lmcacheUrl: true,
+    pinnedMiB: true,
 });
 
 const clusterSchema = z.strictObject({

@@ -1,6 +1,6 @@
 import * as fs from "node:fs";
-import * as command from "@pulumi/command";
-import * as k8s from "@pulumi/kubernetes";
+import { Command } from "@pulumi/command/local";
+import { Pod } from "@pulumi/kubernetes/core/v1";
 import * as pulumi from "@pulumi/pulumi";
 import { refuse } from "../internal/errors";
 import { describePlan, kubeletAdvice, memoryTerms, readings } from "./describe";
@@ -74,7 +74,7 @@ export class Gh200Node extends pulumi.ComponentResource {
 function factsOf(parent: Gh200Node, name: string, probe: NonNullable<ResolvedGh200Node["probe"]>): pulumi.Output<string> {
     const script = fs.readFileSync("assets/node/facts", "utf8");
     if (probe.method === "ssh") {
-        const facts = new command.local.Command(
+        const facts = new Command(
             `${name}-facts`,
             {
                 // The last word is what ssh runs there; the script goes in by standard input.
@@ -88,7 +88,7 @@ function factsOf(parent: Gh200Node, name: string, probe: NonNullable<ResolvedGh2
         );
         return facts.stdout;
     }
-    const pod = new k8s.core.v1.Pod(
+    const pod = new Pod(
         `${name}-facts`,
         {
             // A Pod cannot be changed: another run is another name.

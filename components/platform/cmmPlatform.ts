@@ -5,10 +5,16 @@ import { CmmImage } from "../image/cmmImage";
 import { ImageRelease } from "../image/imageRelease";
 import { LmcacheImage } from "../image/lmcacheImage";
 import { registryHost, releaseRepository, releaseTag } from "../image/reference";
-import { problemLine } from "../internal/errors";
+import { problemLine, refuse } from "../internal/errors";
 import { Gh200Node } from "../node/gh200Node";
 import type { Gh200NodeArgs } from "../node/gh200NodeArgs";
-import { type Placement, VllmServer } from "../serving/vllmServer";
+import { type PlannedNode, planNode } from "../node/planNode";
+import { lmcacheUrl } from "../serving/lmcachePod";
+import { LmcacheServer } from "../serving/lmcacheServer";
+import { servingProblems } from "../serving/servingProblems";
+import { VllmServer } from "../serving/vllmServer";
+import type { AutoscalingArgs, ModelShapeArgs, Placement, RouteArgs } from "../serving/vllmServerArgs";
+import { vllmServerSchema } from "../serving/vllmServerArgs";
 import { BuildStage } from "../stages/buildStage";
 import { gitContext } from "../stages/sources";
 import { maxJobs, stageTable } from "../stages/table";
@@ -72,6 +78,23 @@ export interface ServingArgs {
     shutdownSeconds?: number;
     modelCacheClaim?: string;
     placement?: Placement;
+    maxNumSeqs?: number;
+    kvCacheMemoryBytes?: number;
+    tensorParallelSize?: number;
+    pipelineParallelSize?: number;
+    gpusPerNode?: number;
+    modelShape?: ModelShapeArgs;
+    replicas?: number;
+    spareGpus?: number;
+    nodeSelector?: Record<string, string>;
+    priorityClassName?: string;
+    modelCacheGiB?: number;
+    storageClassName?: string;
+    modelDownload?: boolean;
+    allowFromNamespaces?: string[];
+    serviceMonitor?: boolean;
+    autoscaling?: AutoscalingArgs;
+    route?: RouteArgs;
     /** Run an image that is made of stand-ins; refused unless the registry is this machine's own. */
     acceptStandIn?: boolean;
     /** Hugging Face token for gated models; secret. */
@@ -125,8 +148,12 @@ export class CmmPlatform extends pulumi.ComponentResource {
         refuseOpenPoints(args);
         super("gh200-vllm:index:CmmPlatform", name, {}, opts);
         warnOfOpenPoints(this, args);
-        const node = new Gh200Node(`${name}-node`, { ...args.node, builderMiB: Math.round(args.stages.builderMemoryGiB * 1024) }, { parent: this });
+        const nodeArgs = { ...args.node, builderMiB: Math.round(args.stages.builderMemoryGiB * 1024) };
+        const planned = planNode(nodeArgs);
+        refuseServing(args, planned);
+        const node = new Gh200Node(`${name}-node`, nodeArgs, { parent: this });
         const images = args.image.use === undefined ? buildImages(this, name, args) : adoptedImage(args.image.use);
+        const cached = planned.node.lmcacheMiB > 0 && args.image.use === undefined;
         const server = new VllmServer(
             `${name}-vllm`,
             {
@@ -138,15 +165,31 @@ export class CmmPlatform extends pulumi.ComponentResource {
                 hostBudgetMiB: node.hostBudgetMiB,
                 shmMiB: node.shmMiB,
                 hostReserveMiB: node.headroomMiB,
+                pinnedMiB: planned.node.pinnedMiB,
+                ...(cached && { lmcacheUrl: lmcacheUrl(`${name}-lmcache`, args.serving.namespace ?? "vllm") }),
                 registryHost: registryHost(args.registry.address),
                 pullUsername: args.registry.username,
                 pullPassword: args.registry.password,
             },
             { parent: this },
         );
+        if (cached) {
+            new LmcacheServer(
+                `${name}-lmcache`,
+                {
+                    image: images.lmcacheRef,
+                    memoryMiB: planned.node.lmcacheMiB,
+                    namespace: server.namespace,
+                    imagePullSecret: `${name}-vllm-pull`,
+                    runtimeClassName: args.serving.runtimeClassName,
+                    gpuProduct: args.serving.gpuProduct,
+                },
+                { parent: this },
+            );
+        }
         const outputs = {
             ...images,
-            memoryPlan: node.description,
+            memoryPlan: pulumi.all([node.description, server.modelFit]).apply(([plan, fit]) => [plan, ...fit].join("\n")),
             memoryPicture: node.picture,
             nodeMeasured: node.measured,
             kubeletAdvice: node.kubeletAdvice,
@@ -270,6 +313,19 @@ function adoptedImage(reference: string): Images {
         lmcacheRef: pulumi.output(""),
         stageDigests: pulumi.output<Record<string, string>>({}),
     };
+}
+
+/** What cannot be served on the planned node, before the first image is built for it. */
+function refuseServing({ serving }: CmmPlatformArgs, { plan, node }: PlannedNode): void {
+    const settings = vllmServerSchema
+        .pick({ maxModelLenTokens: true, maxNumSeqs: true, kvCacheMemoryBytes: true, tensorParallelSize: true, pipelineParallelSize: true, gpusPerNode: true, modelShape: true, modelCacheClaim: true, modelCacheGiB: true, autoscaling: true })
+        .strip()
+        .safeParse(serving);
+    // What is wrong in itself is reported by the component, with everything else that is.
+    if (settings.success) {
+        const { hbmBudgetMiB, hostBudgetMiB } = plan;
+        refuse(servingProblems({ ...settings.data, hbmBudgetMiB, hostBudgetMiB, pinnedMiB: node.pinnedMiB, lmcacheUrl: node.lmcacheMiB > 0 ? lmcacheUrl("lmcache", "vllm") : "" }));
+    }
 }
 
 /** A preview shows the whole plan and what is still open; `refuseOpenPoints` is what an update meets. */

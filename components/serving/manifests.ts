@@ -13,6 +13,11 @@ export interface VllmPod {
     model: string;
     servedModelName: string;
     maxModelLenTokens: number;
+    maxNumSeqs: number;
+    kvCacheMemoryBytes?: number | undefined;
+    tensorParallelSize: number;
+    pipelineParallelSize: number;
+    gpusPerNode: number;
     extraArgs: string[];
     cpus: number;
     memoryLimitMiB: number;
@@ -25,6 +30,10 @@ export interface VllmPod {
     acceptStandIn: boolean;
     runtimeClassName: string;
     gpuProduct: string;
+    nodeSelector: Record<string, string>;
+    priorityClassName: string;
+    lmcacheUrl: string;
+    pinnedMiB: number;
     readOnlyRootFilesystem: boolean;
     startupSeconds: number;
     shutdownSeconds: number;
@@ -58,8 +67,15 @@ export function vllmArguments(pod: VllmPod): string[] {
         `${vllmPort}`,
         "--max-model-len",
         `${pod.maxModelLenTokens}`,
+        "--max-num-seqs",
+        `${pod.maxNumSeqs}`,
         "--shutdown-timeout",
         `${pod.shutdownSeconds}`,
+        ...(pod.kvCacheMemoryBytes === undefined ? [] : ["--kv-cache-memory-bytes", `${pod.kvCacheMemoryBytes}`]),
+        // Custom all-reduce shares memory through CUDA IPC, which managed memory has not; the launcher refuses it.
+        ...(pod.tensorParallelSize === 1 ? [] : ["--tensor-parallel-size", `${pod.tensorParallelSize}`, "--disable-custom-all-reduce"]),
+        ...(pod.pipelineParallelSize === 1 ? [] : ["--pipeline-parallel-size", `${pod.pipelineParallelSize}`]),
+        ...(pod.lmcacheUrl === "" ? [] : ["--kv-transfer-config", JSON.stringify({ kv_connector: "LMCacheConnectorV1", kv_role: "kv_both" })]),
         ...pod.extraArgs,
     ];
 }
@@ -69,7 +85,7 @@ export function podSpec(pod: VllmPod): PodSpec {
     const resources = {
         cpu: `${pod.cpus}`,
         memory: `${pod.memoryLimitMiB}Mi`,
-        "nvidia.com/gpu": "1",
+        "nvidia.com/gpu": `${Math.min(pod.gpusPerNode, pod.tensorParallelSize * pod.pipelineParallelSize)}`,
     };
     const health = { httpGet: { path: "/health", port: "http" } };
     return {
@@ -78,7 +94,9 @@ export function podSpec(pod: VllmPod): PodSpec {
         enableServiceLinks: false,
         ...(pod.runtimeClassName !== "" && { runtimeClassName: pod.runtimeClassName }),
         ...(pod.imagePullSecret !== "" && { imagePullSecrets: [{ name: pod.imagePullSecret }] }),
-        nodeSelector: { "kubernetes.io/arch": "arm64", "nvidia.com/gpu.product": pod.gpuProduct },
+        ...(pod.priorityClassName !== "" && { priorityClassName: pod.priorityClassName }),
+        nodeSelector: { ...pod.nodeSelector, "kubernetes.io/arch": "arm64", "nvidia.com/gpu.product": pod.gpuProduct },
+        affinity: onePodPerNode(pod.name),
         tolerations: [{ key: "nvidia.com/gpu", operator: "Exists", effect: "NoSchedule" }],
         terminationGracePeriodSeconds: preStopSeconds + pod.shutdownSeconds + exitMarginSeconds,
         securityContext: {
@@ -125,6 +143,15 @@ export function podSpec(pod: VllmPod): PodSpec {
     };
 }
 
+/** The memory plan is a node's: two pods that both overflow would be promised the same LPDDR. */
+function onePodPerNode(name: string): types.input.core.v1.Affinity {
+    return {
+        podAntiAffinity: {
+            requiredDuringSchedulingIgnoredDuringExecution: [{ labelSelector: { matchLabels: selectorLabels(name) }, topologyKey: "kubernetes.io/hostname" }],
+        },
+    };
+}
+
 /** Writable folders are named one by one, since the root file system is not; the budget is the plan's. */
 function environment(pod: VllmPod): types.input.core.v1.EnvVar[] {
     const values: Record<string, string> = {
@@ -146,6 +173,12 @@ function environment(pod: VllmPod): types.input.core.v1.EnvVar[] {
         MANAGED_MEM_HBM_RESERVE: `${pod.hbmReserveMiB}MiB`,
         MANAGED_MEM_HOST: `${pod.hostBudgetMiB}MiB`,
         MANAGED_MEM_HOST_RESERVE: `${pod.hostReserveMiB}MiB`,
+        ...(pod.lmcacheUrl !== "" && {
+            LMCACHE_REMOTE_URL: pod.lmcacheUrl,
+            LMCACHE_REMOTE_SERDE: "naive",
+            // Its staging buffers are pinned memory: the plan's term of that name, in GB (LMCache 0.4.4, v1/config.py).
+            LMCACHE_MAX_LOCAL_CPU_SIZE: `${Math.floor(pod.pinnedMiB / 102.4) / 10}`,
+        }),
         ...(pod.acceptStandIn && { MANAGED_MEM_ACCEPT_STAND_IN: "1" }),
     };
     const plain = Object.entries(values).map(([name, value]) => ({ name, value }));

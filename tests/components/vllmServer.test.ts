@@ -1,7 +1,8 @@
 import * as pulumi from "@pulumi/pulumi";
 import { beforeEach, describe, expect, test } from "vitest";
 import { dockerConfigJson } from "../../components/serving/manifests";
-import { VllmServer, type VllmServerArgs } from "../../components/serving/vllmServer";
+import { VllmServer } from "../../components/serving/vllmServer";
+import type { VllmServerArgs } from "../../components/serving/vllmServerArgs";
 import { record, type Recorder, unknown, unknownOutput, valueOf } from "../support/mocks";
 import { laterRefusal, refusal } from "../support/refusal";
 
@@ -13,6 +14,12 @@ const kinds = {
     deployment: "kubernetes:apps/v1:Deployment",
     service: "kubernetes:core/v1:Service",
     policy: "kubernetes:networking.k8s.io/v1:NetworkPolicy",
+    budget: "kubernetes:policy/v1:PodDisruptionBudget",
+    claim: "kubernetes:core/v1:PersistentVolumeClaim",
+    monitor: "kubernetes:monitoring.coreos.com/v1:ServiceMonitor",
+    scaling: "kubernetes:keda.sh/v1alpha1:ScaledObject",
+    route: "kubernetes:gateway.networking.k8s.io/v1:HTTPRoute",
+    group: "kubernetes:leaderworkerset.x-k8s.io/v1:LeaderWorkerSet",
 };
 const image = `atl.vultrcr.com/vllm/gh200-vllm-cmm@sha256:${"0".repeat(64)}`;
 
@@ -52,6 +59,7 @@ test("a server is exactly these objects, all its children", async () => {
             `${kinds.deployment} vllm`,
             `${kinds.service} vllm`,
             `${kinds.policy} vllm`,
+            `${kinds.budget} vllm`,
         ].sort(),
     );
     for (const child of recorder.registrations.filter((resource) => resource.type !== type)) {
@@ -97,8 +105,99 @@ test("its service and network policy select that pod, on vLLM's port alone", asy
     });
     expect(recorder.only(kinds.policy, "vllm").inputs.spec).toEqual({
         podSelector: { matchLabels: labels },
-        policyTypes: ["Ingress"],
+        policyTypes: ["Ingress", "Egress"],
         ingress: [{ ports: [{ port: 8000, protocol: "TCP" }] }],
+        egress: [{ ports: [{ port: 53, protocol: "UDP" }, { port: 53, protocol: "TCP" }] }, { ports: [{ port: 443, protocol: "TCP" }] }],
+    });
+});
+
+test("a budget lets one pod go at a time, so that a node with the only one can be drained", async () => {
+    server();
+    await recorder.settled();
+    expect(recorder.only(kinds.budget, "vllm").inputs.spec).toEqual({ maxUnavailable: 1, selector: { matchLabels: labels } });
+});
+
+describe("a rollout", () => {
+    test.each([
+        [1, 0, { type: "Recreate" }],
+        [1, 1, { type: "RollingUpdate", rollingUpdate: { maxSurge: 1, maxUnavailable: 0 } }],
+        [4, 0, { type: "RollingUpdate", rollingUpdate: { maxSurge: 0, maxUnavailable: 1 } }],
+        [4, 1, { type: "RollingUpdate", rollingUpdate: { maxSurge: 1, maxUnavailable: 0 } }],
+    ])("of %d replicas with %d spare GPUs never waits for a GPU that it holds itself", async (replicas, spareGpus, strategy) => {
+        server({ replicas, spareGpus });
+        await recorder.settled();
+        expect(recorder.only(kinds.deployment, "vllm").inputs.spec).toMatchObject({ replicas, strategy });
+    });
+});
+
+describe("what is asked for is made", () => {
+    const modelShape = { weightsGiB: 14.2, layers: 28, kvHeads: 4, headDim: 128 };
+
+    test("a claim that outlives the stack, for one node or for several", async () => {
+        server({ modelCacheGiB: 200, storageClassName: "fast" });
+        await recorder.settled();
+        const claim = recorder.only(kinds.claim, "vllm-models");
+        expect(claim.retainOnDelete).toBe(true);
+        expect(claim.inputs.spec).toEqual({ accessModes: ["ReadWriteOnce"], resources: { requests: { storage: "200Gi" } }, storageClassName: "fast" });
+        expect(JSON.stringify(pod())).toContain('"persistentVolumeClaim":{"claimName":"vllm-models"}');
+        recorder = await record();
+        server({ modelCacheGiB: 200, replicas: 2 });
+        await recorder.settled();
+        expect(recorder.only(kinds.claim, "vllm-models").inputs.spec).toMatchObject({ accessModes: ["ReadWriteMany"] });
+    });
+
+    test("a ServiceMonitor, an autoscaler on waiting requests and a route, after the service", async () => {
+        server({
+            serviceMonitor: true,
+            autoscaling: { minReplicas: 1, maxReplicas: 4, prometheusAddress: "http://prometheus.monitoring:9090" },
+            route: { gateway: "public", gatewayNamespace: "gateways", hostname: "llm.example.com" },
+        });
+        await recorder.settled();
+        for (const [kind, name] of [[kinds.monitor, "vllm-metrics"], [kinds.scaling, "vllm-scaling"], [kinds.route, "vllm-route"]] as const) {
+            expect(recorder.only(kind, name).dependsOn).toEqual([`${kinds.service} vllm`]);
+        }
+        expect(recorder.only(kinds.scaling, "vllm-scaling").inputs.spec).toMatchObject({
+            scaleTargetRef: { name: "vllm" },
+            minReplicaCount: 1,
+            maxReplicaCount: 4,
+            triggers: [{ metadata: { query: 'sum(vllm:num_requests_waiting{namespace="vllm",service="vllm"})', threshold: "5" } }],
+        });
+        expect(recorder.only(kinds.route, "vllm-route").inputs.spec).toMatchObject({ parentRefs: [{ name: "public", namespace: "gateways", sectionName: "https" }], hostnames: ["llm.example.com"] });
+        // Its own number of replicas would undo the autoscaler's at every update.
+        expect(recorder.only(kinds.deployment, "vllm").inputs.spec).not.toHaveProperty("replicas");
+    });
+
+    test("a LeaderWorkerSet in place of the Deployment where the model needs several nodes", async () => {
+        server({ tensorParallelSize: 1, pipelineParallelSize: 2 });
+        await recorder.settled();
+        expect(recorder.ofType(kinds.deployment)).toEqual([]);
+        const { leaderWorkerTemplate } = recorder.only(kinds.group, "vllm").inputs.spec as { leaderWorkerTemplate: Record<string, { spec: { containers: (Container & { args: string[]; readinessProbe?: object })[] } }> };
+        const [leader, worker] = [leaderWorkerTemplate.leaderTemplate!.spec.containers[0]!, leaderWorkerTemplate.workerTemplate!.spec.containers[0]!];
+        expect(leaderWorkerTemplate).toMatchObject({ size: 2, restartPolicy: "RecreateGroupOnPodRestart" });
+        expect(leader.args.slice(-6)).toEqual(["--nnodes", "2", "--node-rank", "$(LWS_WORKER_INDEX)", "--master-addr", "$(LWS_LEADER_ADDRESS)"]);
+        expect(worker.args.at(-1)).toBe("--headless");
+        expect([leader.image, worker.image]).toEqual([image, image]);
+        expect(leader).toHaveProperty("readinessProbe");
+        expect(worker).not.toHaveProperty("readinessProbe");
+        expect(recorder.only(kinds.service, "vllm").inputs.spec).toMatchObject({ selector: { "leaderworkerset.sigs.k8s.io/worker-index": "0" } });
+        expect(JSON.stringify(recorder.only(kinds.policy, "vllm").inputs.spec).match(/"podSelector"/g)).toHaveLength(3);
+    });
+
+    test("the tokens that fit, where the model's size is declared", async () => {
+        expect(await valueOf(server({ modelShape }).modelFit)).toEqual([
+            expect.stringContaining("tokens fit, or 143 sequences of 8192"),
+            expect.stringContaining("one stream: at most 244 tokens/s"),
+        ]);
+        expect(await valueOf(server().modelFit)).toEqual([]);
+    });
+
+    test("traffic from named namespaces alone, and no fetching of models", async () => {
+        server({ allowFromNamespaces: ["gateways", "monitoring"], modelDownload: false });
+        await recorder.settled();
+        expect(recorder.only(kinds.policy, "vllm").inputs.spec).toMatchObject({
+            ingress: [{ from: [{ namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": "gateways" } } }, { namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": "monitoring" } } }] }],
+            egress: [{ ports: [{ port: 53, protocol: "UDP" }, { port: 53, protocol: "TCP" }] }],
+        });
     });
 });
 
@@ -175,6 +274,20 @@ describe("inputs are refused", () => {
             "serving.placement: fast: is not accepted; accepted: hbm-first, managed, managed-prefetch or off",
             "serving.cpus: 1.5: is no whole number of CPUs",
         ]);
+    });
+
+    const modelShape = { weightsGiB: 140, layers: 80, kvHeads: 8, headDim: 128 };
+    test.each<[string, Partial<VllmServerArgs>, string]>([
+        ["weights", { modelShape }, "serving.modelShape.weightsGiB: 140: exceeds 77.2 GiB of HBM and 1.4 GiB of host memory by 61.4 GiB; accepted: weights that fit; raise node.managedGiB, turn EGM off, take more GPUs, or quantise"],
+        ["a context", { modelShape: { ...modelShape, weightsGiB: 76 }, maxModelLenTokens: 131_072 }, "serving.maxModelLenTokens: 131072: is more than the 8192 tokens whose KV cache fits 77.2 GiB of HBM and 1.4 GiB of host memory; accepted: at most 8192; lower it, or raise node.managedGiB"],
+        ["a KV cache", { modelShape: { ...modelShape, weightsGiB: 60 }, kvCacheMemoryBytes: 2 ** 40 }, "serving.kvCacheMemoryBytes: 1099511627776: is more than 77.2 GiB of HBM and 1.4 GiB of host memory leave beside the weights; accepted: at most 19797114880 (18.4 GiB); lower it or leave it out"],
+        ["GPUs", { tensorParallelSize: 3, gpusPerNode: 2 }, "serving.tensorParallelSize: 3: with pipelineParallelSize 1 needs 3 GPUs, which no number of nodes with 2 has; accepted: a multiple of gpusPerNode"],
+        ["an autoscaler of several nodes", { pipelineParallelSize: 2, autoscaling: { minReplicas: 1, maxReplicas: 2, prometheusAddress: "http://p:9090" } }, "serving.autoscaling: scales a Deployment, and a model over several nodes has none; accepted: serving.replicas"],
+        ["two caches", { modelCacheClaim: "models", modelCacheGiB: 1 }, "serving.modelCacheGiB: 1: makes a claim beside the existing modelCacheClaim; accepted: one of them"],
+        ["LMCache without buffers", { lmcacheUrl: "lm://cache:65432" }, "serving.pinnedMiB: 0: leaves KV cache no pinned buffers on its way to LMCache; accepted: 1024 or more; raise node.pinnedMiB"],
+    ])("for %s that cannot work", async (_, overrides, line) => {
+        const [text] = await laterRefusal(() => server(overrides));
+        expect(text).toContain(line);
     });
 
     test("for an image that turns out to float", async () => {

@@ -12,7 +12,7 @@ import type { Answer } from "./programCopy";
 
 // One sandbox for the whole file, and its tests in order: each starts from what the one before left.
 const MINUTE = 60_000;
-const RESOURCES = 36;
+const RESOURCES = 37;
 const IMAGES = ["triton", "triton-kernels", "flashinfer", "lmcache", "flash-attention", "vllm", "infinistore", "managed-alloc"].map((stage) => `gh200-build-${stage}`);
 const AFTER_A_STAGE = ["Deployment gh200-vllm", "Image gh200-image", "Image gh200-image-verify", "Image gh200-release"];
 const INFINISTORE = "sandbox/sources/infinistore/src/infinistore.cpp";

@@ -9,6 +9,10 @@ const pod: VllmPod = {
     model: "Qwen/Qwen2.5-7B-Instruct",
     servedModelName: "qwen",
     maxModelLenTokens: 8192,
+    maxNumSeqs: 256,
+    tensorParallelSize: 1,
+    pipelineParallelSize: 1,
+    gpusPerNode: 1,
     extraArgs: [],
     cpus: 16,
     memoryLimitMiB: 7070,
@@ -21,6 +25,10 @@ const pod: VllmPod = {
     acceptStandIn: false,
     runtimeClassName: "nvidia",
     gpuProduct: "NVIDIA-GH200-480GB",
+    nodeSelector: {},
+    priorityClassName: "",
+    lmcacheUrl: "",
+    pinnedMiB: 0,
     readOnlyRootFilesystem: true,
     startupSeconds: 623,
     shutdownSeconds: 60,
@@ -48,6 +56,13 @@ test("the pod of the source document's node is exactly this", () => {
         enableServiceLinks: false,
         runtimeClassName: "nvidia",
         nodeSelector: { "kubernetes.io/arch": "arm64", "nvidia.com/gpu.product": "NVIDIA-GH200-480GB" },
+        affinity: {
+            podAntiAffinity: {
+                requiredDuringSchedulingIgnoredDuringExecution: [
+                    { labelSelector: { matchLabels: { "app.kubernetes.io/name": "vllm", "app.kubernetes.io/instance": "gh200-vllm" } }, topologyKey: "kubernetes.io/hostname" },
+                ],
+            },
+        },
         tolerations: [{ key: "nvidia.com/gpu", operator: "Exists", effect: "NoSchedule" }],
         terminationGracePeriodSeconds: 95,
         securityContext: {
@@ -69,6 +84,8 @@ test("the pod of the source document's node is exactly this", () => {
                     "8000",
                     "--max-model-len",
                     "8192",
+                    "--max-num-seqs",
+                    "256",
                     "--shutdown-timeout",
                     "60",
                 ],
@@ -157,6 +174,24 @@ describe("what is asked for is there", () => {
             name: "cache",
             persistentVolumeClaim: { claimName: "models" },
         });
+    });
+
+    test("a KV cache of a given size, several GPUs, a priority and further labels of the node", () => {
+        const args = vllmArguments({ ...pod, kvCacheMemoryBytes: 2 ** 30, tensorParallelSize: 2, pipelineParallelSize: 2 });
+        expect(args.join(" ")).toContain("--kv-cache-memory-bytes 1073741824 --tensor-parallel-size 2 --disable-custom-all-reduce --pipeline-parallel-size 2");
+        expect(podSpec({ ...pod, tensorParallelSize: 2, gpusPerNode: 2, priorityClassName: "serving", nodeSelector: { rack: "7", "kubernetes.io/arch": "amd64" } })).toMatchObject({
+            priorityClassName: "serving",
+            // What the image is made for is not to be overridden.
+            nodeSelector: { rack: "7", "kubernetes.io/arch": "arm64" },
+            containers: [{ resources: { limits: { "nvidia.com/gpu": "2" } } }],
+        });
+    });
+
+    test("LMCache, through a connector that registers no GPU memory and buffers that the plan has counted", () => {
+        const cached = container({ lmcacheUrl: "lm://cache.vllm.svc:65432", pinnedMiB: 5120 });
+        expect((cached.args as string[]).slice(-2)).toEqual(["--kv-transfer-config", '{"kv_connector":"LMCacheConnectorV1","kv_role":"kv_both"}']);
+        const env = Object.fromEntries(cached.env.map(({ name, value }) => [name, value]));
+        expect(env).toMatchObject({ LMCACHE_REMOTE_URL: "lm://cache.vllm.svc:65432", LMCACHE_MAX_LOCAL_CPU_SIZE: "5" });
     });
 
     test("further arguments, after the pod's own so that they win", () => {

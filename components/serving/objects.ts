@@ -1,0 +1,128 @@
+import type { types } from "@pulumi/kubernetes";
+import type { Input } from "@pulumi/pulumi";
+import { selectorLabels, vllmPort } from "./manifests";
+import type { AutoscalingArgs, RouteArgs } from "./vllmServerArgs";
+
+/*
+ * The objects around a vLLM pod, from resolved values. Those of other projects' kinds are plain: their
+ * types are not Kubernetes' own.
+ */
+
+type Strategy = types.input.apps.v1.DeploymentStrategy;
+
+/**
+ * Without a spare GPU the new pod waits for one that an old pod holds: with one replica the old pod goes
+ * first (Recreate), with several one at a time. With a spare GPU the new pod comes first.
+ */
+export function rolloutStrategy(replicas: number, spareGpus: number): Strategy {
+    if (spareGpus > 0) {
+        return { type: "RollingUpdate", rollingUpdate: { maxSurge: 1, maxUnavailable: 0 } };
+    }
+    return replicas === 1 ? { type: "Recreate" } : { type: "RollingUpdate", rollingUpdate: { maxSurge: 0, maxUnavailable: 1 } };
+}
+
+/** One pod at a time may be taken away: that never blocks the drain of a node, not even with one replica. */
+export function disruptionBudget(name: string): types.input.policy.v1.PodDisruptionBudgetSpec {
+    return { maxUnavailable: 1, selector: { matchLabels: selectorLabels(name) } };
+}
+
+export interface Traffic {
+    allowFromNamespaces: string[];
+    modelDownload: boolean;
+    /** Port of the LMCache server in the same namespace; undefined without one. */
+    lmcachePort?: number | undefined;
+    /** Whether pods of one replica talk to each other, over several nodes. */
+    manyNodes: boolean;
+}
+
+/** Nothing in or out but what is named. Images are pulled by the kubelet, which no policy concerns. */
+export function networkPolicy(name: string, traffic: Traffic): types.input.networking.v1.NetworkPolicySpec {
+    const podSelector = { matchLabels: selectorLabels(name) };
+    const from = traffic.allowFromNamespaces.map((namespace) => ({ namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": namespace } } }));
+    return {
+        podSelector,
+        policyTypes: ["Ingress", "Egress"],
+        ingress: [
+            { ports: [{ port: vllmPort, protocol: "TCP" }], ...(from.length > 0 && { from }) },
+            ...(traffic.manyNodes ? [{ from: [{ podSelector }] }] : []),
+        ],
+        egress: [
+            { ports: [{ port: 53, protocol: "UDP" }, { port: 53, protocol: "TCP" }] },
+            ...(traffic.modelDownload ? [{ ports: [{ port: 443, protocol: "TCP" }] }] : []),
+            ...(traffic.lmcachePort === undefined ? [] : [{ to: [{ podSelector: { matchLabels: { "app.kubernetes.io/name": "lmcache" } } }], ports: [{ port: traffic.lmcachePort, protocol: "TCP" }] }]),
+            ...(traffic.manyNodes ? [{ to: [{ podSelector }] }] : []),
+        ],
+    };
+}
+
+/** Prometheus operator's ServiceMonitor (monitoring.coreos.com/v1): vLLM's metrics and the launcher's managed_mem_*. */
+export function serviceMonitorSpec(name: string): object {
+    return { selector: { matchLabels: selectorLabels(name) }, endpoints: [{ port: "http", path: "/metrics", interval: "15s" }] };
+}
+
+/** KEDA's ScaledObject (keda.sh/v1alpha1) on vLLM's own queue; CPU and memory say nothing about it. */
+export function scaledObjectSpec(name: string, namespace: string, scaling: Required<AutoscalingArgs>): object {
+    return {
+        scaleTargetRef: { name },
+        minReplicaCount: scaling.minReplicas,
+        maxReplicaCount: scaling.maxReplicas,
+        // A start takes minutes: a queue that comes and goes must not stop a pod that has just loaded its model.
+        cooldownPeriod: 600,
+        triggers: [
+            {
+                type: "prometheus",
+                metadata: {
+                    serverAddress: scaling.prometheusAddress,
+                    query: `sum(vllm:num_requests_waiting{namespace="${namespace}",service="${name}"})`,
+                    threshold: `${scaling.waitingRequests}`,
+                },
+            },
+        ],
+    };
+}
+
+/** Gateway API's HTTPRoute (v1). The Gateway's listener has the certificate. */
+export function routeSpec(name: string, route: Required<RouteArgs>): object {
+    return {
+        parentRefs: [{ name: route.gateway, namespace: route.gatewayNamespace, sectionName: route.sectionName }],
+        hostnames: [route.hostname],
+        rules: [
+            {
+                matches: [{ path: { type: "PathPrefix", value: "/v1" } }],
+                backendRefs: [{ name, port: vllmPort }],
+                // A long answer is no dead one; vLLM ends requests itself.
+                timeouts: { request: "0s" },
+            },
+        ],
+    };
+}
+
+/**
+ * LeaderWorkerSet (leaderworkerset.x-k8s.io/v1) of a model over several nodes. vLLM's own multi-node mode: the
+ * leader serves, workers are headless; LWS gives each pod its index and the leader's address.
+ */
+export function leaderWorkerSetSpec(name: string, spec: types.input.core.v1.PodSpec, replicas: Input<number>, nodes: number): object {
+    const labels = selectorLabels(name);
+    const { containers, ...rest } = spec as unknown as { containers: (Record<string, unknown> & { args: string[] })[] };
+    const podOf = (extra: string[], without: string[]): object => ({
+        metadata: { labels },
+        spec: {
+            ...rest,
+            containers: containers.map((container) => ({
+                ...Object.fromEntries(Object.entries(container).filter(([key]) => !without.includes(key))),
+                args: [...container.args, ...extra],
+            })),
+        },
+    });
+    const shared = ["--nnodes", `${nodes}`, "--node-rank", "$(LWS_WORKER_INDEX)", "--master-addr", "$(LWS_LEADER_ADDRESS)"];
+    return {
+        replicas,
+        leaderWorkerTemplate: {
+            size: nodes,
+            // A worker alone is no model.
+            restartPolicy: "RecreateGroupOnPodRestart",
+            leaderTemplate: podOf(shared, []),
+            workerTemplate: podOf([...shared, "--headless"], ["startupProbe", "readinessProbe", "livenessProbe", "ports", "lifecycle"]),
+        },
+    };
+}

@@ -1,0 +1,242 @@
+import type * as pulumi from "@pulumi/pulumi";
+import { z } from "zod";
+import type { SameShape } from "../internal/sameShape";
+
+/** Where the launcher puts weights and KV cache; assets/vllm/managed_mem has the reasons. */
+export const Placement = {
+    /** HBM until its share is full, then host memory that the GPU reads over the link. */
+    HbmFirst: "hbm-first",
+    /** Everything that PyTorch allocates is managed memory. */
+    Managed: "managed",
+    /** As `managed`, and every segment is prefetched to the GPU: the source document's policy. */
+    ManagedPrefetch: "managed-prefetch",
+    /** PyTorch as it is; HBM alone. */
+    Off: "off",
+} as const;
+export type Placement = (typeof Placement)[keyof typeof Placement];
+
+/** A decoder's size, from its config.json and its files. */
+export interface ModelShapeArgs {
+    /** All weights in GiB, as loaded. */
+    weightsGiB: number;
+    /** Weights in GiB that one token reads. Default: all of them. */
+    activeWeightsGiB?: number;
+    /** `num_hidden_layers`. */
+    layers: number;
+    /** `num_key_value_heads`. */
+    kvHeads: number;
+    /** `head_dim`, or hidden_size / num_attention_heads. */
+    headDim: number;
+    /** Bytes of one cached value. Default: 2, bfloat16. */
+    kvValueBytes?: number;
+}
+
+export interface AutoscalingArgs {
+    /** Fewest replicas. */
+    minReplicas: number;
+    /** Most replicas: GPUs that there are. */
+    maxReplicas: number;
+    /** Address of Prometheus, e.g. `http://prometheus.monitoring:9090`. */
+    prometheusAddress: string;
+    /** Waiting requests of one replica that bring the next. Default: 5. */
+    waitingRequests?: number;
+}
+
+export interface RouteArgs {
+    /** Name of the Gateway. */
+    gateway: string;
+    /** Its namespace. */
+    gatewayNamespace: string;
+    /** Host name of the API. */
+    hostname: string;
+    /** Listener of the Gateway that has the certificate. Default: `https`. */
+    sectionName?: string;
+}
+
+export interface VllmServerArgs {
+    /** Image by digest, `REPOSITORY@sha256:...`. */
+    image: pulumi.Input<string>;
+    /** Model as `vllm serve` takes it: a Hugging Face name or a path in the image or cache. */
+    model: pulumi.Input<string>;
+    /** Memory request and limit of the pod in MiB, from a Gh200Node. */
+    podLimitMiB: pulumi.Input<number>;
+    /** HBM in MiB that the launcher may use, from a Gh200Node. */
+    hbmBudgetMiB: pulumi.Input<number>;
+    /** Host memory in MiB that the launcher may overflow into, from a Gh200Node. */
+    hostBudgetMiB: pulumi.Input<number>;
+    /** HBM in MiB that the launcher leaves free. Default: 3915, 4 percent of 97871. */
+    hbmReserveMiB?: pulumi.Input<number>;
+    /** Host memory in MiB that the launcher leaves free within the pod's limit. Default: 512. */
+    hostReserveMiB?: pulumi.Input<number>;
+    /** Where weights and KV cache lie. Default: `hbm-first`. */
+    placement?: pulumi.Input<Placement>;
+    /**
+     * Let the launcher run on a stand-in CUDA runtime, PyTorch or vLLM, which it otherwise refuses.
+     * Default: false. For sandboxes; everything that it reports then says SIMULATED.
+     */
+    acceptStandIn?: pulumi.Input<boolean>;
+    /** `/dev/shm` in MiB, part of the limit. Default: 1024. */
+    shmMiB?: pulumi.Input<number>;
+    /** Namespace, created here. Default: `vllm`. */
+    namespace?: pulumi.Input<string>;
+    /** Name of the model in the API. Default: the model. */
+    servedModelName?: pulumi.Input<string>;
+    /** `--max-model-len` in tokens. Default: 8192. */
+    maxModelLenTokens?: pulumi.Input<number>;
+    /** Further arguments of `vllm serve`. Default: none. */
+    extraArgs?: pulumi.Input<string[]>;
+    /** Whole CPUs of the pod, requests and limits alike. Default: 16 of Grace's 72. */
+    cpus?: pulumi.Input<number>;
+    /** RuntimeClass; empty where NVIDIA's runtime is the default or CDI is used. Default: `nvidia`. */
+    runtimeClassName?: pulumi.Input<string>;
+    /** Value of the node label `nvidia.com/gpu.product`. Default: `NVIDIA-GH200-480GB`. */
+    gpuProduct?: pulumi.Input<string>;
+    /**
+     * Read-only root file system. Default: true. NVIDIA's container toolkit before 1.20.0 needs a
+     * writable one for its CDI hook.
+     */
+    readOnlyRootFilesystem?: pulumi.Input<boolean>;
+    /** `--max-num-seqs`: sequences at once. Default: 256. */
+    maxNumSeqs?: pulumi.Input<number>;
+    /** `--kv-cache-memory-bytes` of each GPU. Default: all that the budgets leave. */
+    kvCacheMemoryBytes?: pulumi.Input<number>;
+    /** `--tensor-parallel-size`. Default: 1. */
+    tensorParallelSize?: number;
+    /** `--pipeline-parallel-size`. Default: 1. */
+    pipelineParallelSize?: number;
+    /**
+     * GPUs of one node. Default: 1, a GH200's. A model over more GPUs than that runs on several nodes, through
+     * a LeaderWorkerSet, whose controller the cluster must have (sigs.k8s.io/lws).
+     */
+    gpusPerNode?: number;
+    /** The model's size, for the tokens that fit and the ceiling of their rate. Default: none, and neither is shown. */
+    modelShape?: ModelShapeArgs;
+    /** Copies of the model, each on a node of its own. Default: 1. */
+    replicas?: pulumi.Input<number>;
+    /**
+     * GPUs that are free beside those of the replicas. Default: 0: an update stops a pod before it starts
+     * the next. With one or more, the new pod comes first.
+     */
+    spareGpus?: pulumi.Input<number>;
+    /** Labels that the node must have besides architecture and product. Default: none. */
+    nodeSelector?: pulumi.Input<Record<string, string>>;
+    /** PriorityClass of the pods. Default: the cluster's. */
+    priorityClassName?: pulumi.Input<string>;
+    /** Size in GiB of a PersistentVolumeClaim for models and compile caches, made here and kept at destroy. Default: none. */
+    modelCacheGiB?: number;
+    /** StorageClass of that claim. Default: the cluster's. */
+    storageClassName?: pulumi.Input<string>;
+    /** Whether pods may fetch models (HTTPS to anywhere). Default: true; without it they reach DNS alone. */
+    modelDownload?: pulumi.Input<boolean>;
+    /** Namespaces whose pods may send requests. Default: any source. */
+    allowFromNamespaces?: pulumi.Input<string[]>;
+    /** Make a ServiceMonitor of the Prometheus operator. Default: false. */
+    serviceMonitor?: boolean;
+    /** Scale on waiting requests through KEDA. Default: none. */
+    autoscaling?: AutoscalingArgs;
+    /** Gateway API route to the API. Default: none. */
+    route?: RouteArgs;
+    /** `lm://HOST:PORT` of an LmcacheServer that replicas share KV cache through. Default: none. */
+    lmcacheUrl?: pulumi.Input<string>;
+    /** Pinned buffers of the pod in MiB, through which KV cache goes to LMCache. Default: 0. */
+    pinnedMiB?: pulumi.Input<number>;
+    /** Size of the model's files in GiB, for the start-up budget. Default: 0. */
+    modelGiB?: pulumi.Input<number>;
+    /** Speed at which they are read in GiB/s. Default: 1, a network disk's. */
+    readGiBps?: pulumi.Input<number>;
+    /** Seconds for compilation and CUDA graph capture at start. Default: 400. */
+    warmupSeconds?: pulumi.Input<number>;
+    /** Seconds that requests in flight may take to end (`--shutdown-timeout`). Default: 60. */
+    shutdownSeconds?: pulumi.Input<number>;
+    /** Existing PersistentVolumeClaim for models and compile caches; empty for a volume that goes with the pod. */
+    modelCacheClaim?: pulumi.Input<string>;
+    /** Host (and port) of the registry that the credentials belong to. Default: none, and no credentials. */
+    registryHost?: pulumi.Input<string>;
+    /** Registry user who may pull the image. Empty where no credentials are needed. */
+    pullUsername?: pulumi.Input<string>;
+    /** That user's password; secret. */
+    pullPassword?: pulumi.Input<string>;
+    /** Hugging Face token for gated models; secret. */
+    hfToken?: pulumi.Input<string>;
+}
+
+const digestReference = /^[^@\s]+@sha256:[0-9a-f]{64}$/;
+
+const count = z.int({ error: "is no whole number" }).positive();
+
+const modelShapeSchema = z.strictObject({
+    weightsGiB: z.number().positive().meta({ description: "All weights, as loaded.", unit: "GiB" }),
+    activeWeightsGiB: z.number().positive().optional().meta({ description: "Weights that one token reads; all of them where absent.", unit: "GiB" }),
+    layers: count.meta({ description: "num_hidden_layers of config.json." }),
+    kvHeads: count.meta({ description: "num_key_value_heads of config.json." }),
+    headDim: count.meta({ description: "head_dim, or hidden_size / num_attention_heads." }),
+    kvValueBytes: z.number().positive().default(2).meta({ description: "Bytes of one cached value: 2 for bfloat16, 1 for FP8.", unit: "B" }),
+});
+
+const autoscalingSchema = z
+    .strictObject({
+        minReplicas: count.meta({ description: "Fewest replicas." }),
+        maxReplicas: count.meta({ description: "Most replicas: GPUs that there are." }),
+        prometheusAddress: z.url({ error: "is no address; accepted: http://HOST:PORT" }).meta({ description: "Address of Prometheus." }),
+        waitingRequests: count.default(5).meta({ description: "Waiting requests of one replica that bring the next." }),
+    })
+    .refine((scaling) => scaling.minReplicas <= scaling.maxReplicas, { path: ["minReplicas"], error: "is more than maxReplicas; accepted: at most maxReplicas" });
+
+const routeSchema = z.strictObject({
+    gateway: z.string().min(1).meta({ description: "Name of the Gateway." }),
+    gatewayNamespace: z.string().min(1).meta({ description: "Its namespace." }),
+    hostname: z.string().min(1).meta({ description: "Host name of the API." }),
+    sectionName: z.string().min(1).default("https").meta({ description: "Listener of the Gateway that has the certificate." }),
+});
+
+export const vllmServerSchema = z.strictObject({
+    image: z.string().regex(digestReference, { error: "is no image by digest; accepted: REPOSITORY@sha256:DIGEST" }).meta({ description: "Image by digest." }),
+    model: z.string({ error: "accepted: a Hugging Face name or a path, as vllm serve takes it" }).min(1).meta({ description: "Model as `vllm serve` takes it." }),
+    podLimitMiB: z.int().positive().meta({ description: "Memory request and limit of the pod.", unit: "MiB" }),
+    hbmBudgetMiB: z.int().nonnegative().meta({ description: "HBM that the launcher may use.", unit: "MiB" }),
+    hostBudgetMiB: z.int().nonnegative().meta({ description: "Host memory that the launcher may overflow into.", unit: "MiB" }),
+    hbmReserveMiB: z.int().nonnegative().default(3915).meta({ description: "HBM that the launcher leaves free.", unit: "MiB" }),
+    hostReserveMiB: z.int().nonnegative().default(512).meta({ description: "Host memory that the launcher leaves free within the limit.", unit: "MiB" }),
+    placement: z.enum(Placement, { error: "accepted: hbm-first, managed, managed-prefetch or off" }).default(Placement.HbmFirst).meta({ description: "Where weights and KV cache lie." }),
+    acceptStandIn: z.boolean().default(false).meta({ description: "Let the launcher run on stand-ins; for sandboxes." }),
+    shmMiB: z.int().positive().default(1024).meta({ description: "Size of /dev/shm.", unit: "MiB" }),
+    namespace: z.string().default("vllm").meta({ description: "Namespace, created here." }),
+    servedModelName: z.string().default("").meta({ description: "Name of the model in the API; the model's own where empty." }),
+    maxModelLenTokens: z.int().positive().default(8192).meta({ description: "Longest context.", unit: "tokens" }),
+    extraArgs: z.array(z.string()).default([]).meta({ description: "Further arguments of `vllm serve`." }),
+    cpus: z.int({ error: "is no whole number of CPUs" }).positive().default(16).meta({ description: "Whole CPUs of the pod.", unit: "CPUs" }),
+    runtimeClassName: z.string().default("nvidia").meta({ description: "RuntimeClass; empty where NVIDIA's runtime is the default." }),
+    gpuProduct: z.string().default("NVIDIA-GH200-480GB").meta({ description: "Node label nvidia.com/gpu.product.", source: "GPU feature discovery" }),
+    readOnlyRootFilesystem: z.boolean().default(true).meta({ description: "Read-only root file system." }),
+    maxNumSeqs: z.int().positive().default(256).meta({ description: "Sequences at once (`--max-num-seqs`)." }),
+    kvCacheMemoryBytes: z.int().positive().optional().meta({ description: "KV cache of each GPU; all that the budgets leave where absent.", unit: "B" }),
+    tensorParallelSize: count.default(1).meta({ description: "GPUs that share each layer." }),
+    pipelineParallelSize: count.default(1).meta({ description: "Groups of GPUs that share the layers." }),
+    gpusPerNode: count.default(1).meta({ description: "GPUs of one node." }),
+    modelShape: modelShapeSchema.optional(),
+    replicas: count.default(1).meta({ description: "Copies of the model, each on a node of its own." }),
+    spareGpus: z.int().nonnegative().default(0).meta({ description: "GPUs that are free for an update beside those of the replicas." }),
+    nodeSelector: z.record(z.string(), z.string()).default({}).meta({ description: "Further labels that the node must have." }),
+    priorityClassName: z.string().default("").meta({ description: "PriorityClass of the pods." }),
+    modelCacheGiB: z.number().positive().optional().meta({ description: "Size of a claim for models and caches that is made here and kept at destroy.", unit: "GiB" }),
+    storageClassName: z.string().default("").meta({ description: "StorageClass of that claim; the cluster's own where empty." }),
+    modelDownload: z.boolean().default(true).meta({ description: "Whether pods may fetch models over HTTPS." }),
+    allowFromNamespaces: z.array(z.string()).default([]).meta({ description: "Namespaces that may send requests; any where empty." }),
+    serviceMonitor: z.boolean().default(false).meta({ description: "Make a ServiceMonitor." }),
+    autoscaling: autoscalingSchema.optional(),
+    route: routeSchema.optional(),
+    lmcacheUrl: z.string().regex(/^(lm:\/\/\S+:\d+)?$/, { error: "is no LMCache address; accepted: lm://HOST:PORT" }).default("").meta({ description: "LMCache server." }),
+    pinnedMiB: z.int().nonnegative().default(0).meta({ description: "Pinned buffers.", unit: "MiB" }),
+    modelGiB: z.number().nonnegative().default(0).meta({ description: "Size of the model's files.", unit: "GiB" }),
+    readGiBps: z.number().positive().default(1).meta({ description: "Speed at which they are read.", unit: "GiB/s" }),
+    warmupSeconds: z.number().positive().default(400).meta({ description: "Compilation and CUDA graph capture at start.", unit: "s" }),
+    shutdownSeconds: z.int().positive().default(60).meta({ description: "Time for requests in flight at shutdown.", unit: "s" }),
+    modelCacheClaim: z.string().default("").meta({ description: "Existing PersistentVolumeClaim for models and caches." }),
+    registryHost: z.string().default("").meta({ description: "Host of the registry that the credentials belong to." }),
+    pullUsername: z.string().default("").meta({ description: "Registry user who may pull the image." }),
+    pullPassword: z.string().default("").meta({ description: "That user's password.", secret: true }),
+    hfToken: z.string().default("").meta({ description: "Hugging Face token.", secret: true }),
+});
+export type ResolvedVllmServer = z.output<typeof vllmServerSchema>;
+const shapesAgree: SameShape<pulumi.Unwrap<VllmServerArgs>, z.input<typeof vllmServerSchema>> = true;
+void shapesAgree;
