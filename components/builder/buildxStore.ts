@@ -64,6 +64,11 @@ export function writeBuilder(connection: BuilderConnection, store: string = buil
     writeAtomically(path.join(store, "instances", connection.name), JSON.stringify(instance), 0o600);
 }
 
+/** `buildx create` refuses a name that its store knows, as it does once an image was built without the resource. */
+export function forgetBuilder(name: string, store: string = buildxStore()): void {
+    fs.rmSync(path.join(store, "instances", name), { force: true });
+}
+
 function writeAtomically(file: string, text: string, mode: number): void {
     const staging = `${file}.${process.pid}`;
     fs.writeFileSync(staging, text, { mode });

@@ -4,7 +4,7 @@ import { z } from "zod";
 import { resolve } from "../internal/resolve";
 import type { SameShape } from "../internal/sameShape";
 import { resolvedConnection } from "./builderHook";
-import { driverOptions, writeCertificates } from "./buildxStore";
+import { driverOptions, forgetBuilder, writeCertificates } from "./buildxStore";
 
 export interface RemoteBuilderArgs {
     /**
@@ -112,7 +112,10 @@ export class RemoteBuilder extends pulumi.ComponentResource {
 /** The provider takes certificates as files and writes the builder itself; so only the files are ours to write. */
 function buildxBuilder(parent: pulumi.Resource, name: string, builder: Parameters<typeof resolvedConnection>[0]): docker.BuildxBuilder {
     const connection = resolvedConnection(builder);
-    const certificates = new pulumi.ResourceHook(`${name}:certificates`, async () => writeCertificates(await connection));
+    const certificates = new pulumi.ResourceHook(`${name}:certificates`, async () => {
+        writeCertificates(await connection);
+        forgetBuilder((await connection).name);
+    });
     const options = pulumi
         .all([builder.name, builder.serverName, builder.caCertificate])
         .apply(([builderName, serverName, caCertificate]) =>

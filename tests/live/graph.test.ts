@@ -265,6 +265,30 @@ describe("secrets", () => {
     }, MINUTE);
 });
 
+describe("the builder as a resource of Docker's", () => {
+    test("comes and goes without building anything, over the entry that earlier builds left", async () => {
+        expect(fs.existsSync(path.join(machine.home, "buildx", "instances", "gh200-sandbox"))).toBe(true);
+        const asResource = machine.configWith((text) => text.replace(/allowEmulation: true.*/, "$&\n    buildxBuilderResource: true"));
+        expect(summary(ok(await machine.upWith(asResource)).output)).toEqual({ created: 1, unchanged: RESOURCES });
+        expect(sandbox.stateText()).toContain("docker:index/buildxBuilder:BuildxBuilder");
+        expect(summary(ok(await machine.up()).output)).toEqual({ deleted: 1, unchanged: RESOURCES });
+    }, 5 * MINUTE);
+});
+
+describe("an image that exists already", () => {
+    test("is deployed by its digest, and nothing is built", async () => {
+        const { deployRef } = await machine.outputs();
+        const builds = sandbox.buildRefs();
+        const adopted = machine.configWith((text) => text.replace(/^( *)imageTag:/m, `$1use: ${String(deployRef)}\n$&`));
+        ok(await machine.upWith(adopted));
+        expect(await machine.outputs()).toMatchObject({ deployRef, stageDigests: {}, lmcacheRef: "" });
+        expect(sandbox.stateText()).not.toContain("docker-build:index:Image");
+        const image = sandbox.kubectl("get", "deployment", "gh200-vllm", "--namespace=vllm", "--output=jsonpath={.spec.template.spec.containers[0].image}");
+        expect(image).toBe(deployRef);
+        expect(sandbox.buildRefs()).toEqual(builds);
+    }, 5 * MINUTE);
+});
+
 describe("the end", () => {
     test("destroy leaves nothing but what lies in the registry", async () => {
         const { deployRef } = await machine.outputs();
