@@ -1,15 +1,17 @@
 """Real vLLM engines side by side on one GPU, each with its EngineCore in a process of its own. usage: engines.py OUTDIR LIBRARY [PHASE ...]
 
 vLLM is imported once and every engine is forked from there, so that starts are cheap; requests are timed inside the engine's
-client, without HTTP. Phases: warm (fills the compile caches), overflow, starts. Writes OUTDIR/PHASE.json as it goes.
+client, without HTTP. Phases: warm (fills the compile caches), overflow, starts, profile. Writes OUTDIR/PHASE.json as it goes.
 Managed memory at any time: at most 21 GiB, under half of what an 80 GB card has free. HBM is never over-subscribed.
 """
 
+import gzip
 import hashlib
 import json
 import multiprocessing
 import os
 import random
+import re
 import statistics
 import subprocess
 import sys
@@ -60,6 +62,9 @@ def child(pipe, name: str, managed: dict | None, options: dict) -> None:
                 from managed_mem import account
 
                 pipe.send([(pid, kind, vars(row)) for pid, _, _, kind, _, row in account.read(run_dir)])
+                continue
+            if what in ("start_profile", "stop_profile"):
+                pipe.send(getattr(llm, what)())
                 continue
             prompts, tokens = what
             sampling = SamplingParams(temperature=0, max_tokens=tokens, min_tokens=tokens, ignore_eos=True, detokenize=False)
@@ -174,6 +179,8 @@ def starts() -> None:
     placements = {"native": None} | {name: {"placement": name, "hbm": 20 * GIB} for name in ("hbm-first", "managed", "managed-prefetch")}
     order = ["native"] + [name for _ in range(STARTS) for name in dice.sample(list(placements)[:3], 3)] + ["managed-prefetch"]
     result = head() | {"starts": []}
+    # In a process of its own: it uses CUDA, and this one is forked from.
+    subprocess.run([sys.executable, "-c", "import sys; from pathlib import Path; from serve import write_weights; write_weights(Path(sys.argv[1]))", model], cwd=Path(__file__).parent, check=True)
     for i, name in enumerate(order):
         while hbm_used() > 2 * GIB:  # the engine before is still giving back
             time.sleep(0.2)
@@ -195,7 +202,41 @@ def starts() -> None:
     print(json.dumps({k: result[k] for k in ("load_s", "load_kv_capture_s", "engine_s", "tokens_equal")}, indent=1))
 
 
-if __name__ == "__main__":
+def profile() -> None:
+    """Where a decode step's time goes on the GPU, by operation, from PyTorch's profiler: batch 1, context 128."""
+    result = head()
+    for name in ("native", "hbm-first", "managed"):
+        result[name] = profile_of(name, None if name == "native" else {"placement": name, "hbm": 20 * GIB})
+        save("profile", result)
+
+
+def profile_of(name: str, managed: dict | None) -> dict:
+    model, tokens, traces = make_model(serve_parity.LAYERS, serve_parity.KV_HEADS, serve_parity.INNER), 65, outdir / f"trace-{name}"
+    engine = Engine(f"profile {name}", managed, model, kv_cache_memory_bytes=15 * GIB // 2, profiler_config={
+        "profiler": "torch", "torch_profiler_dir": str(traces), "torch_profiler_with_stack": False, "torch_profiler_dump_cuda_time_total": False})
+    engine.wait()
+    asked = PROMPTS(1, 128)
+    steps = sorted(engine.step_ms(asked, tokens)[0] for _ in range(12))
+    engine.ask("start_profile")
+    engine.ask((asked, tokens))
+    engine.ask("stop_profile")
+    engine.stop()
+    with gzip.open(max(traces.glob("*.json.gz"), key=lambda f: f.stat().st_size)) as file:
+        events = [e for e in json.load(file)["traceEvents"] if e.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset")]
+    events.sort(key=lambda e: e["ts"])
+    operations, busy, idle, end = {}, 0, 0, events[0]["ts"]
+    for event in events:
+        key = re.sub(r"<.*|\(.*", "", event["name"].removeprefix("void "))
+        count, total = operations.get(key, (0, 0))
+        operations[key] = count + 1, total + event["dur"]
+        idle += max(0, event["ts"] - end)
+        busy += max(0, event["ts"] + event["dur"] - max(end, event["ts"]))
+        end = max(end, event["ts"] + event["dur"])
+    return {"step_ms": [round(s, 4) for s in steps], "busy_us_a_step": round(busy / tokens, 1), "idle_us_a_step": round(idle / tokens, 1),
+            "operations": {k: {"a_step": round(n / tokens, 2), "us_a_step": round(us / tokens, 2)} for k, (n, us) in sorted(operations.items(), key=lambda i: -i[1][1])[:24]}}
+
+
+def import_vllm() -> None:
     begin = time.time()
     import torch
     import vllm  # noqa: F401
@@ -208,10 +249,14 @@ if __name__ == "__main__":
     registry._run_in_subprocess = lambda function: function()  # the model class is imported already
     assert not torch.cuda.is_initialized()
     print(f"imported in {time.time() - begin:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    import_vllm()
     for phase in sys.argv[3:]:
         begin = time.time()
         try:
-            {"warm": warm, "overflow": overflow, "starts": starts}[phase]()
+            {"warm": warm, "overflow": overflow, "starts": starts, "profile": profile}[phase]()
             print(f"{phase}: {time.time() - begin:.0f} s", flush=True)
         except Exception:
             traceback.print_exc()

@@ -1,6 +1,5 @@
 """A made-up model, and `vllm serve` of it through the launcher, measured over HTTP. Used by the programs beside it."""
 
-import hashlib
 import json
 import os
 import re
@@ -41,7 +40,9 @@ def write_weights(folder: Path) -> None:
 
     shape = json.loads((folder / "config.json").read_text())
     hidden, inner, kv = shape["hidden_size"], shape["intermediate_size"], shape["num_key_value_heads"] * shape["head_dim"]
-    store = Path("/dev/shm") / folder.name
+    store, listing = Path("/dev/shm") / folder.name, "model.safetensors.index.json"
+    if (store / listing).exists():
+        return
     store.mkdir(exist_ok=True)
     generator = torch.Generator("cuda").manual_seed(0)
 
@@ -61,10 +62,10 @@ def write_weights(folder: Path) -> None:
         tensors, file = (ends if i is None else layer(i)), f"part-{'ends' if i is None else i}.safetensors"
         save_file(tensors, store / file)
         index |= dict.fromkeys(tensors, file)
-    (store / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
-    for file in store.iterdir():
-        (folder / file.name).unlink(missing_ok=True)
-        (folder / file.name).symlink_to(file)
+    for file in (*set(index.values()), listing):
+        (folder / file).unlink(missing_ok=True)
+        (folder / file).symlink_to(store / file)
+    (store / listing).write_text(json.dumps({"weight_map": index}))
 
 
 def card() -> dict:
@@ -122,8 +123,8 @@ class Server:
         seconds = time.perf_counter() - begin
         return seconds, [c["token_ids"] for c in sorted(answer["choices"], key=lambda c: c["index"])]
 
-    def step_ms(self, prompts: list[list[int]], tokens: int) -> tuple[float, float, str]:
-        """Milliseconds per decode step as vLLM's engine times it, the same by the client's clock with prefill and request in it, and a digest of the tokens.
+    def step_ms(self, prompts: list[list[int]], tokens: int) -> tuple[float, float, list[list[int]]]:
+        """Milliseconds per decode step as vLLM's engine times it, the same by the client's clock with prefill and request in it, and the tokens.
 
         vllm:request_decode_time_seconds is the time from a request's first token to its last, on the clock of the engine's process.
         """
@@ -137,7 +138,7 @@ class Server:
             if time.time() > until:
                 raise RuntimeError(f"{self.name}: {count - count_before} of {len(prompts)} requests on /metrics after 5 s")
         engine = (seconds - seconds_before) / len(prompts) / (tokens - 1)
-        return engine * 1e3, wall / tokens * 1e3, hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:16]
+        return engine * 1e3, wall / tokens * 1e3, ids
 
     def decode_time(self) -> tuple[float, int]:
         found = self.metrics("vllm:request_decode_time_seconds_")
