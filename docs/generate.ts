@@ -1,7 +1,12 @@
 import * as fs from "node:fs";
 import * as path from "node:path";
+import * as yaml from "js-yaml";
 import { z } from "zod";
 import { absentSections, secrets, sections } from "../components/config/schema";
+import { memoryTerms } from "../components/node/describe";
+import type { Gh200NodeArgs } from "../components/node/gh200NodeArgs";
+import { memoryPicture } from "../components/node/picture";
+import { planNode } from "../components/node/planNode";
 
 const PAGE = path.join(__dirname, "configuration.md");
 
@@ -64,6 +69,24 @@ function typeOf(leaf: Leaf): string {
     return leaf.type === "string" && leaf.pattern !== undefined ? `string, \`${leaf.pattern.replaceAll("|", "\\|")}\`` : (leaf.type ?? "anything");
 }
 
+/** The memory plans that the pages show: the source document's node as Pulumi.gh200.yaml declares it, and the recommended profile. */
+export function memoryPictures(): Record<string, string> {
+    const { config } = yaml.load(fs.readFileSync(path.join(__dirname, "..", "Pulumi.gh200.yaml"), "utf8")) as { config: Record<string, unknown> };
+    const nodes: Record<string, Gh200NodeArgs> = {
+        "memory-egm-numa.svg": config["gh200-vllm:node"] as Gh200NodeArgs,
+        "memory-driver.svg": { egmEnabled: false, coherentMode: "driver", managedGiB: 475 },
+    };
+    return Object.fromEntries(
+        Object.entries(nodes).map(([file, node]) => {
+            const { memory, plan } = planNode(node);
+            return [file, memoryPicture(memoryTerms(memory, plan), plan)];
+        }),
+    );
+}
+
 if (require.main === module) {
     fs.writeFileSync(PAGE, configurationPage());
+    for (const [file, svg] of Object.entries(memoryPictures())) {
+        fs.writeFileSync(path.join(__dirname, file), svg);
+    }
 }

@@ -50,6 +50,8 @@ const imageUser = { uid: 2000, gid: 0 };
 /** vLLM stops taking requests at SIGTERM; the pod leaves its endpoints while this pause lasts. */
 const preStopSeconds = 5;
 
+const hfTokenFolder = "/var/run/secrets/huggingface";
+
 /** Freeing hundreds of GiB of managed pages takes time at exit (an estimate). */
 const exitMarginSeconds = 30;
 
@@ -78,6 +80,13 @@ export function vllmArguments(pod: VllmPod): string[] {
         ...(pod.lmcacheUrl === "" ? [] : ["--kv-transfer-config", JSON.stringify({ kv_connector: "LMCacheConnectorV1", kv_role: "kv_both" })]),
         ...pod.extraArgs,
     ];
+}
+
+/**
+ * How long an update may wait for the pod: a start, and before it the end of the one that holds the GPU.
+ */
+export function rolloutSeconds(startSeconds: number, shutdownSeconds: number): number {
+    return startSeconds + preStopSeconds + shutdownSeconds + exitMarginSeconds;
 }
 
 /** A pod of the restricted Pod Security Standard on one whole GH200. */
@@ -130,6 +139,7 @@ export function podSpec(pod: VllmPod): PodSpec {
                     { name: "shm", mountPath: "/dev/shm" },
                     { name: "tmp", mountPath: "/tmp" },
                     { name: "cache", mountPath: "/cache" },
+                    ...(pod.hfTokenSecret === "" ? [] : [{ name: "hf-token", mountPath: hfTokenFolder, readOnly: true }]),
                 ],
             },
         ],
@@ -139,6 +149,7 @@ export function podSpec(pod: VllmPod): PodSpec {
             pod.modelCacheClaim === ""
                 ? { name: "cache", emptyDir: {} }
                 : { name: "cache", persistentVolumeClaim: { claimName: pod.modelCacheClaim } },
+            ...(pod.hfTokenSecret === "" ? [] : [{ name: "hf-token", secret: { secretName: pod.hfTokenSecret, defaultMode: 0o440 } }]),
         ],
     };
 }
@@ -179,12 +190,11 @@ function environment(pod: VllmPod): types.input.core.v1.EnvVar[] {
             // Its staging buffers are pinned memory: the plan's term of that name, in GB (LMCache 0.4.4, v1/config.py).
             LMCACHE_MAX_LOCAL_CPU_SIZE: `${Math.floor(pod.pinnedMiB / 102.4) / 10}`,
         }),
+        // A file and no variable: the kubelet renews it in a running pod, and huggingface_hub reads it at every request.
+        ...(pod.hfTokenSecret !== "" && { HF_TOKEN_PATH: `${hfTokenFolder}/token` }),
         ...(pod.acceptStandIn && { MANAGED_MEM_ACCEPT_STAND_IN: "1" }),
     };
-    const plain = Object.entries(values).map(([name, value]) => ({ name, value }));
-    return pod.hfTokenSecret === ""
-        ? plain
-        : [...plain, { name: "HF_TOKEN", valueFrom: { secretKeyRef: { name: pod.hfTokenSecret, key: "token" } } }];
+    return Object.entries(values).map(([name, value]) => ({ name, value }));
 }
 
 /** The credentials of one registry as the kubelet reads them. */

@@ -6,10 +6,13 @@ import { PodDisruptionBudget } from "@pulumi/kubernetes/policy/v1";
 import * as pulumi from "@pulumi/pulumi";
 import { refuse } from "../internal/errors";
 import { resolve } from "../internal/resolve";
-import { dockerConfigJson, podSpec, selectorLabels, startupSeconds, type VllmPod, vllmPort } from "./manifests";
+import { dockerConfigJson, podSpec, rolloutSeconds, selectorLabels, startupSeconds, type VllmPod, vllmPort } from "./manifests";
 import { disruptionBudget, leaderWorkerSetSpec, networkPolicy, rolloutStrategy, routeSpec, scaledObjectSpec, serviceMonitorSpec } from "./objects";
 import { describeServing, nodesPerReplica, servingProblems } from "./servingProblems";
 import { type ResolvedVllmServer, type VllmServerArgs, vllmServerSchema } from "./vllmServerArgs";
+
+/** What decides how long a start and an end may take. */
+const waits = vllmServerSchema.pick({ modelGiB: true, readGiBps: true, warmupSeconds: true, shutdownSeconds: true }).strip();
 
 type Settings = Omit<ResolvedVllmServer, "image" | "pullUsername" | "pullPassword" | "hfToken">;
 type Metadata = (suffix?: string) => { name: string; namespace: pulumi.Output<string>; labels: Record<string, string> };
@@ -47,12 +50,18 @@ export class VllmServer extends pulumi.ComponentResource {
             return values;
         });
         const cache = args.modelCacheGiB === undefined ? undefined : modelCache(name, metadata("-models"), settings, inNamespace);
+        // How long to wait is an option of the resource, so it follows from plain inputs.
+        const { modelGiB, readGiBps, warmupSeconds, shutdownSeconds } = waits.parse(args);
+        const startSeconds = startupSeconds(modelGiB, readGiBps, warmupSeconds);
+        const waitSeconds = rolloutSeconds(startSeconds, shutdownSeconds);
+        // Kubernetes says first that the rollout hangs, and why; then the provider ends the wait.
+        const timeout = `${waitSeconds + 30}s`;
         const pod = settings.apply((values): Omit<VllmPod, "image"> => ({
             ...values,
             name,
             servedModelName: values.servedModelName || values.model,
             memoryLimitMiB: values.podLimitMiB,
-            startupSeconds: startupSeconds(values.modelGiB, values.readGiBps, values.warmupSeconds),
+            startupSeconds: startSeconds,
             imagePullSecret: `${name}-pull`,
             hfTokenSecret: args.hfToken === undefined ? "" : `${name}-hf`,
             modelCacheClaim: cache === undefined ? values.modelCacheClaim : `${name}-models`,
@@ -62,7 +71,7 @@ export class VllmServer extends pulumi.ComponentResource {
         const { tensorParallelSize = 1, pipelineParallelSize = 1, gpusPerNode = 1 } = args;
         const nodes = nodesPerReplica({ tensorParallelSize, pipelineParallelSize, gpusPerNode });
         const manyNodes = nodes > 1;
-        const afterSecrets = { ...child, dependsOn: [account, ...secrets, ...(cache === undefined ? [] : [cache])] };
+        const afterSecrets = { ...child, customTimeouts: { create: timeout, update: timeout }, dependsOn: [account, ...secrets, ...(cache === undefined ? [] : [cache])] };
         const workload = manyNodes
             ? new CustomResource(
                   name,
@@ -83,7 +92,7 @@ export class VllmServer extends pulumi.ComponentResource {
                           ...(args.autoscaling === undefined && { replicas: resolved.replicas }),
                           strategy: settings.apply(({ replicas, spareGpus, autoscaling }) => rolloutStrategy(autoscaling?.maxReplicas ?? replicas, spareGpus)),
                           selector: { matchLabels: labels },
-                          progressDeadlineSeconds: pod.startupSeconds,
+                          progressDeadlineSeconds: waitSeconds,
                           template: { metadata: { labels }, spec },
                       },
                   },

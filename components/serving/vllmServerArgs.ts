@@ -141,13 +141,13 @@ export interface VllmServerArgs {
     /** Pinned buffers of the pod in MiB, through which KV cache goes to LMCache. Default: 0. */
     pinnedMiB?: pulumi.Input<number>;
     /** Size of the model's files in GiB, for the start-up budget. Default: 0. */
-    modelGiB?: pulumi.Input<number>;
+    modelGiB?: number;
     /** Speed at which they are read in GiB/s. Default: 1, a network disk's. */
-    readGiBps?: pulumi.Input<number>;
+    readGiBps?: number;
     /** Seconds for compilation and CUDA graph capture at start. Default: 400. */
-    warmupSeconds?: pulumi.Input<number>;
+    warmupSeconds?: number;
     /** Seconds that requests in flight may take to end (`--shutdown-timeout`). Default: 60. */
-    shutdownSeconds?: pulumi.Input<number>;
+    shutdownSeconds?: number;
     /** Existing PersistentVolumeClaim for models and compile caches; empty for a volume that goes with the pod. */
     modelCacheClaim?: pulumi.Input<string>;
     /** Host (and port) of the registry that the credentials belong to. Default: none, and no credentials. */

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { dockerConfigJson, podSpec, selectorLabels, startupSeconds, type VllmPod, vllmArguments } from "../../components/serving/manifests";
+import { dockerConfigJson, podSpec, rolloutSeconds, selectorLabels, startupSeconds, type VllmPod, vllmArguments } from "../../components/serving/manifests";
 
 const image = `atl.vultrcr.com/vllm/gh200-vllm-cmm@sha256:${"0".repeat(64)}`;
 
@@ -150,11 +150,14 @@ describe("what is not asked for is absent", () => {
         expect(JSON.stringify(spec)).not.toContain("privileged");
     });
 
-    test("HF_TOKEN, and with one the pod has its name alone", () => {
-        expect(container().env.map(({ name }) => name)).not.toContain("HF_TOKEN");
-        expect(container({ hfTokenSecret: "gh200-vllm-hf" }).env.filter(({ name }) => name === "HF_TOKEN")).toEqual([
-            { name: "HF_TOKEN", valueFrom: { secretKeyRef: { name: "gh200-vllm-hf", key: "token" } } },
-        ]);
+    test("a Hugging Face token, and with one the pod has it as a file that can be renewed", () => {
+        expect(JSON.stringify(podSpec(pod))).not.toMatch(/hf-token|HF_TOKEN/);
+        const withToken = podSpec({ ...pod, hfTokenSecret: "gh200-vllm-hf" });
+        expect(JSON.stringify(withToken)).not.toContain("secretKeyRef");
+        expect(withToken).toMatchObject({
+            containers: [{ env: expect.arrayContaining([{ name: "HF_TOKEN_PATH", value: "/var/run/secrets/huggingface/token" }]) as object, volumeMounts: expect.arrayContaining([{ name: "hf-token", mountPath: "/var/run/secrets/huggingface", readOnly: true }]) as object }],
+            volumes: expect.arrayContaining([{ name: "hf-token", secret: { secretName: "gh200-vllm-hf", defaultMode: 0o440 } }]) as object,
+        });
     });
 
     test("leave to run on stand-ins", () => {
@@ -201,6 +204,10 @@ describe("what is asked for is there", () => {
 
 test.each([1, 60, 600])("a pod that drains for %d s is not killed before it has drained, slept and freed its pages", (shutdownSeconds) => {
     expect(podSpec({ ...pod, shutdownSeconds })).toMatchObject({ terminationGracePeriodSeconds: 5 + shutdownSeconds + 30 });
+});
+
+test("an update may take as long as the old pod needs to end and the new one to start", () => {
+    expect(rolloutSeconds(623, 60)).toBe(623 + 95);
 });
 
 describe("the start-up budget", () => {

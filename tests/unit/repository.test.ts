@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { expect, test } from "vitest";
-import { configurationPage } from "../../docs/generate";
+import { configurationPage, memoryPictures } from "../../docs/generate";
 
 const root = path.resolve(__dirname, "../..");
 
@@ -14,6 +14,12 @@ test("all TypeScript compiles", () => {
 
 test("docs/configuration.md is what `npm run docs` makes of the schemas", () => {
     expect(fs.readFileSync(path.join(root, "docs/configuration.md"), "utf8")).toBe(configurationPage());
+});
+
+test("the pictures of the memory plan are what `npm run docs` makes of the same functions", () => {
+    for (const [file, svg] of Object.entries(memoryPictures())) {
+        expect(fs.readFileSync(path.join(root, "docs", file), "utf8"), file).toBe(svg);
+    }
 });
 
 test("every link between the repository's pages leads somewhere", () => {
