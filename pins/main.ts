@@ -30,7 +30,7 @@ main(async () => {
   const config = (parse(text) as { config: Record<string, Record<string, unknown>> }).config;
   const sources = resolveSources(config[`${project}:sources`] as Record<string, SourceArgs>);
   const findings = [
-    await findBase(config[`${project}:image`]?.base as BaseImageArgs, String(config[`${project}:builder`]?.platform ?? "linux/arm64")),
+    await findBase(config[`${project}:image`]?.base as BaseImageArgs, (config[`${project}:builder`]?.platform as string | undefined) ?? "linux/arm64"),
     ...(await Promise.all(Object.entries(sources).map(([name, source]) => findSource(name, source, values.follow.includes(name))))),
   ];
   findings.forEach((finding) => console.log(findingLine(finding)));

@@ -29,7 +29,7 @@ export type StatusRow = readonly [label: string, value: string];
 /** One row a fact, in the order that a person asks for them. */
 export function statusRows(state: StackState): StatusRow[] {
     const outputs = state.resources.find(({ type }) => type === "pulumi:pulumi:Stack")?.outputs ?? {};
-    const text = (key: string) => (typeof outputs[key] === "string" && outputs[key] !== "" ? (outputs[key] as string) : undefined);
+    const text = (key: string) => (typeof outputs[key] === "string" && outputs[key] !== "" ? (outputs[key]) : undefined);
     const rows: StatusRow[] = [
         ["stack", state.stack],
         ["deployed", text("deployRef") ?? "nothing"],

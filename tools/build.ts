@@ -46,7 +46,7 @@ async function writeOverlay(embeds: NonNullable<Entry["embeds"]>, folder: string
     await go(["mod", "download", embeds.module], folder, log);
     return writeOverlay(embeds, folder, scratch, log);
   }
-  const replaced = Object.entries(embeds.files).map(([name, source]) => [path.join(folder, name), path.join(module, source)]);
+  const replaced = Object.entries(embeds.files).map(([name, source]): [string, string] => [path.join(folder, name), path.join(module, source)]);
   const file = path.join(scratch, "overlay.json");
   fs.writeFileSync(file, JSON.stringify({ Replace: Object.fromEntries(replaced) }));
   return file;
@@ -59,8 +59,8 @@ function go(args: string[], folder: string, log: string, entry?: Entry): Promise
     process.once("SIGTERM", forward);
     let stdout = "";
     let stderr = "";
-    child.stdout.on("data", (text: Buffer) => (stdout += text));
-    child.stderr.on("data", (text: Buffer) => (stderr += text));
+    child.stdout.on("data", (text: Buffer) => (stdout += text.toString()));
+    child.stderr.on("data", (text: Buffer) => (stderr += text.toString()));
     child.on("error", (error: NodeJS.ErrnoException) => {
       reject(error.code === "ENOENT" ? new Problem("go: not found on PATH; needed to build what cannot be downloaded; `npm run doctor` says which version") : error);
     });

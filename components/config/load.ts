@@ -37,7 +37,7 @@ export function loadConfig(): StackConfig {
 }
 
 /** The SDK has this function and leaves it out of its types. */
-const { isConfigSecret } = pulumi.runtime as unknown as { isConfigSecret(path: string): boolean };
+const { isConfigSecret } = pulumi.runtime as unknown as { isConfigSecret: (this: void, path: string) => boolean };
 
 function section(config: pulumi.Config, key: string, path: string, problems: Problem[]): unknown {
     if (isConfigSecret(path)) {

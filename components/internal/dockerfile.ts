@@ -185,7 +185,9 @@ function copiedFiles(instruction: Instruction): string[] {
 function bindMounts(instruction: Instruction): { from?: string; source?: string }[] {
     return flags(instruction)
         .filter(([name]) => name === "mount")
-        .map(([, value]) => Object.fromEntries(value.split(",").map((pair) => pair.split("=", 2) as [string, string?])))
+        .map(([, value]): Record<string, string | undefined> =>
+            Object.fromEntries(value.split(",").map((pair): [string, string] => [pair.split("=", 1)[0] ?? "", pair.split("=")[1] ?? ""])),
+        )
         .filter((mount) => (mount.type ?? "bind") === "bind")
         .map((mount) => ({ from: mount.from, source: mount.source ?? mount.src }));
 }

@@ -21,7 +21,8 @@ export function resolve<S extends z.ZodObject>(
         accepted: Object.keys(schema.shape).join(", "),
     }));
     const outputs: Record<string, unknown> = {};
-    for (const [key, leaf] of Object.entries(schema.shape as Record<string, z.ZodType>)) {
+    const leaves: Record<string, z.ZodType> = schema.shape;
+    for (const [key, leaf] of Object.entries(leaves)) {
         const value = given[key];
         if (isEventual(value)) {
             outputs[key] = eventual(value).apply((resolved) => checked(`${path}.${key}`, leaf, resolved));
@@ -96,5 +97,5 @@ function isEventual(value: unknown): boolean {
 
 /** pulumi.output's own type maps `unknown` to `never`. */
 function eventual(value: unknown): pulumi.Output<unknown> {
-    return pulumi.output(value as string) as pulumi.Output<unknown>;
+    return pulumi.output(value as string);
 }

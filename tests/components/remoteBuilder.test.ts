@@ -74,7 +74,7 @@ test("where a stack asks for it, it is a docker.BuildxBuilder too, with certific
 });
 
 describe("its inputs are refused", () => {
-    const lines = (args: object) => refusal(() => new RemoteBuilder("builder", args as RemoteBuilderArgs));
+    const lines = (args: object) => refusal(() => new RemoteBuilder("builder", args));
 
     test.each(["10.0.0.1:1234", "unix:///run/buildkit", "tcp://10.0.0.1", "https://10.0.0.1:1234", "tcp://a:1/b"])("for the endpoint %s", (endpoint) => {
         expect(lines({ endpoint })).toEqual([`builder.endpoint: ${endpoint}: is no BuildKit address; accepted: tcp://HOST:PORT`]);
