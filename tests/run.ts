@@ -20,7 +20,6 @@ const root = path.dirname(tests);
 
 /** Suites of vitest: the folders whose tests they run, and further arguments. */
 const vitestSuites: Record<string, string[]> = {
-    static: ["tests/static/"],
     unit: ["tests/unit/", "tools/"],
     components: ["tests/components/"],
     program: ["tests/program/"],

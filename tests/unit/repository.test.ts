@@ -6,11 +6,14 @@ import { configurationPage, memoryPictures } from "../../docs/generate";
 
 const root = path.resolve(__dirname, "../..");
 
-test("all TypeScript compiles", () => {
-    const { status, stdout } = spawnSync(process.execPath, [path.join(root, "node_modules/typescript/bin/tsc"), "--noEmit"], { cwd: root, encoding: "utf8" });
+test.each([
+    ["all TypeScript compiles", "tsc", ["--noEmit"]],
+    ["no rule of ESLint is broken", "eslint", ["."]],
+])("%s", (_, tool, args) => {
+    const { status, stdout } = spawnSync(path.join(root, "node_modules", ".bin", tool), args, { cwd: root, encoding: "utf8" });
     expect(stdout).toBe("");
     expect(status).toBe(0);
-}, 120_000);
+}, 180_000);
 
 test("docs/configuration.md is what `npm run docs` makes of the schemas", () => {
     expect(fs.readFileSync(path.join(root, "docs/configuration.md"), "utf8")).toBe(configurationPage());
