@@ -1,10 +1,10 @@
 import * as http from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
+import { byBuildOrder } from "../status/report";
 import type { Api } from "./api";
 import type { BuildSeconds } from "./events";
 import type { Layout } from "./layout";
 import { bold, dim, green, red, row, say } from "./report";
-
 
 const PORT = 8000;
 const SELECTOR = "app.kubernetes.io/name=vllm";
@@ -59,8 +59,9 @@ export async function printSummary(layout: Layout, api: Api, outputs: Record<str
   row("release", String(outputs.releaseRef));
   row("digest", String(outputs.deployRef).split("@")[1] ?? String(outputs.deployRef));
   say(bold("Stages"));
-  for (const [stage, digest] of Object.entries((outputs.stageDigests ?? {}) as Record<string, string>)) {
-    row(stage, `${digest.slice(0, 19)}  ${duration(seconds, stage)}`);
+  const digests = (outputs.stageDigests ?? {}) as Record<string, string>;
+  for (const stage of Object.keys(digests).sort(byBuildOrder)) {
+    row(stage, `${digests[stage]?.slice(0, 19)}  ${duration(seconds, stage)}`);
   }
   say(bold("Server"));
   const server = await readyServer(api);

@@ -36,7 +36,7 @@ export function statusRows(state: StackState): StatusRow[] {
         ["release", text("releaseRef") ?? "none"],
     ];
     const digests = (outputs.stageDigests ?? {}) as Record<string, string>;
-    for (const stage of Object.keys(digests).sort((a, b) => buildOrder(a) - buildOrder(b))) {
+    for (const stage of Object.keys(digests).sort(byBuildOrder)) {
         rows.push([stage, [digests[stage]?.slice(0, 19) ?? "", ...revisions(state.resources, stage)].join("  ")]);
     }
     for (const [index, line] of (text("memoryPlan") ?? "none").split("\n").entries()) {
@@ -50,9 +50,9 @@ export function statusRows(state: StackState): StatusRow[] {
 }
 
 /** State sorts by name; stages are read in the order in which they are built, what is no stage last. */
-function buildOrder(stage: string): number {
-    const index = stageTable.findIndex(({ target }) => target === stage);
-    return index === -1 ? stageTable.length : index;
+export function byBuildOrder(a: string, b: string): number {
+    const position = (stage: string) => (stageTable.findIndex(({ target }) => target === stage) + 1 || stageTable.length + 1);
+    return position(a) - position(b);
 }
 
 /** Which source each stage was built from: what its image was told, `src-vllm=<commit>`. */
