@@ -10,5 +10,5 @@ export { BuilderPlace } from "./node/memory";
 export { CmmPlatform, type CmmPlatformArgs } from "./platform/cmmPlatform";
 export { LmcacheServer, type LmcacheServerArgs } from "./serving/lmcacheServer";
 export { VllmServer } from "./serving/vllmServer";
-export { type AutoscalingArgs, type ModelShapeArgs, Placement, type RouteArgs, type VllmServerArgs } from "./serving/vllmServerArgs";
+export { type AutoscalingArgs, type ModelShapeArgs, Placement, type RouteArgs, type TolerationArgs, type VllmServerArgs } from "./serving/vllmServerArgs";
 export { BuildStage, type BuildStageArgs } from "./stages/buildStage";

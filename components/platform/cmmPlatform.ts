@@ -13,7 +13,7 @@ import { lmcacheUrl } from "../serving/lmcachePod";
 import { LmcacheServer } from "../serving/lmcacheServer";
 import { servingProblems } from "../serving/servingProblems";
 import { VllmServer } from "../serving/vllmServer";
-import type { AutoscalingArgs, ModelShapeArgs, Placement, RouteArgs } from "../serving/vllmServerArgs";
+import type { AutoscalingArgs, ModelShapeArgs, Placement, RouteArgs, TolerationArgs } from "../serving/vllmServerArgs";
 import { vllmServerSchema } from "../serving/vllmServerArgs";
 import { BuildStage } from "../stages/buildStage";
 import { gitContext } from "../stages/sources";
@@ -87,6 +87,7 @@ export interface ServingArgs {
     replicas?: number;
     spareGpus?: number;
     nodeSelector?: Record<string, string>;
+    tolerations?: TolerationArgs[];
     priorityClassName?: string;
     modelCacheGiB?: number;
     storageClassName?: string;

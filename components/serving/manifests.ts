@@ -1,5 +1,6 @@
 import type { types } from "@pulumi/kubernetes";
 import type { Input } from "@pulumi/pulumi";
+import type { TolerationArgs } from "./vllmServerArgs";
 
 type PodSpec = types.input.core.v1.PodSpec;
 
@@ -32,6 +33,7 @@ export interface VllmPod {
     gpuProduct: string;
     nodeSelector: Record<string, string>;
     priorityClassName: string;
+    tolerations: TolerationArgs[];
     lmcacheUrl: string;
     pinnedMiB: number;
     readOnlyRootFilesystem: boolean;
@@ -106,7 +108,10 @@ export function podSpec(pod: VllmPod): PodSpec {
         ...(pod.priorityClassName !== "" && { priorityClassName: pod.priorityClassName }),
         nodeSelector: { ...pod.nodeSelector, "kubernetes.io/arch": "arm64", "nvidia.com/gpu.product": pod.gpuProduct },
         affinity: onePodPerNode(pod.name),
-        tolerations: [{ key: "nvidia.com/gpu", operator: "Exists", effect: "NoSchedule" }],
+        tolerations: [
+            { key: "nvidia.com/gpu", operator: "Exists", effect: "NoSchedule" },
+            ...pod.tolerations.map((toleration) => ({ ...toleration, operator: toleration.value === undefined ? "Exists" : "Equal" })),
+        ],
         terminationGracePeriodSeconds: preStopSeconds + pod.shutdownSeconds + exitMarginSeconds,
         securityContext: {
             runAsNonRoot: true,

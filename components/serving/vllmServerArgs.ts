@@ -31,6 +31,15 @@ export interface ModelShapeArgs {
     kvValueBytes?: number;
 }
 
+export interface TolerationArgs {
+    /** Key of the taint. */
+    key: string;
+    /** Its value. Default: any. */
+    value?: string;
+    /** `NoSchedule`, `PreferNoSchedule` or `NoExecute`. Default: any. */
+    effect?: "NoSchedule" | "PreferNoSchedule" | "NoExecute";
+}
+
 export interface AutoscalingArgs {
     /** Fewest replicas. */
     minReplicas: number;
@@ -120,6 +129,8 @@ export interface VllmServerArgs {
     spareGpus?: pulumi.Input<number>;
     /** Labels that the node must have besides architecture and product. Default: none. */
     nodeSelector?: pulumi.Input<Record<string, string>>;
+    /** Taints that the pods tolerate besides the GPU's. Default: none. */
+    tolerations?: pulumi.Input<TolerationArgs[]>;
     /** PriorityClass of the pods. Default: the cluster's. */
     priorityClassName?: pulumi.Input<string>;
     /** Size in GiB of a PersistentVolumeClaim for models and compile caches, made here and kept at destroy. Default: none. */
@@ -173,6 +184,12 @@ const modelShapeSchema = z.strictObject({
     kvValueBytes: z.number().positive().default(2).meta({ description: "Bytes of one cached value: 2 for bfloat16, 1 for FP8.", unit: "B" }),
 });
 
+const tolerationSchema = z.strictObject({
+    key: z.string().min(1),
+    value: z.string().optional(),
+    effect: z.enum(["NoSchedule", "PreferNoSchedule", "NoExecute"], { error: "accepted: NoSchedule, PreferNoSchedule or NoExecute" }).optional(),
+});
+
 const autoscalingSchema = z
     .strictObject({
         minReplicas: count.meta({ description: "Fewest replicas." }),
@@ -217,6 +234,7 @@ export const vllmServerSchema = z.strictObject({
     replicas: count.default(1).meta({ description: "Copies of the model, each on a node of its own." }),
     spareGpus: z.int().nonnegative().default(0).meta({ description: "GPUs that are free for an update beside those of the replicas." }),
     nodeSelector: z.record(z.string(), z.string()).default({}).meta({ description: "Further labels that the node must have." }),
+    tolerations: z.array(tolerationSchema).default([]).meta({ description: "Taints that the pods tolerate besides the GPU's." }),
     priorityClassName: z.string().default("").meta({ description: "PriorityClass of the pods." }),
     modelCacheGiB: z.number().positive().optional().meta({ description: "Size of a claim for models and caches that is made here and kept at destroy.", unit: "GiB" }),
     storageClassName: z.string().default("").meta({ description: "StorageClass of that claim; the cluster's own where empty." }),

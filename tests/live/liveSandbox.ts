@@ -3,6 +3,7 @@ import * as fs from "node:fs";
 import * as https from "node:https";
 import * as os from "node:os";
 import * as path from "node:path";
+import * as yaml from "js-yaml";
 import { clearStaleLocks } from "../../tools/staleLock";
 import { findTool, pulumiEnvironment, sandboxState } from "../../tools/toolchain";
 import { type Answer, copyProgram, ProgramCopy } from "./programCopy";
@@ -26,11 +27,11 @@ export class LiveSandbox {
     constructor(readonly folder = fs.mkdtempSync(path.join(os.tmpdir(), "gh200-sandbox-"))) {}
 
     /** Starts the daemons without an update; also the repair after one was killed. */
-    start(): void {
+    start(...options: string[]): void {
         if (fs.readdirSync(this.checkout).length === 0) {
             copyProgram(CHECKOUT, this.checkout);
         }
-        this.main("up", "--no-up");
+        this.main("up", "--no-up", ...options);
         this.facts = JSON.parse(fs.readFileSync(path.join(this.folder, "sandbox.json"), "utf8")) as SandboxFacts;
     }
 
@@ -82,6 +83,13 @@ export class LiveSandbox {
                 })
                 .on("error", reject);
         });
+    }
+
+    /** A file of this run; its path. */
+    write(name: string, text: string): string {
+        const file = path.join(this.checkout, name);
+        fs.writeFileSync(file, text);
+        return file;
     }
 
     log(name: string): string {
@@ -165,6 +173,15 @@ export class Machine {
             throw new Error("the change of the configuration changed nothing");
         }
         fs.writeFileSync(file, after);
+        return file;
+    }
+
+    /** A copy of the stack's configuration as `change` leaves it; keys as in the file, secrets as they are. */
+    configOf(change: (config: Record<string, Record<string, unknown>>) => void): string {
+        const file = path.join(this.home, "Pulumi.sandbox.yaml");
+        const whole = yaml.load(fs.readFileSync(this.stackConfig, "utf8")) as { config: Record<string, Record<string, unknown>> };
+        change(whole.config);
+        fs.writeFileSync(file, yaml.dump(whole));
         return file;
     }
 

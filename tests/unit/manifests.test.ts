@@ -27,6 +27,7 @@ const pod: VllmPod = {
     gpuProduct: "NVIDIA-GH200-480GB",
     nodeSelector: {},
     priorityClassName: "",
+    tolerations: [],
     lmcacheUrl: "",
     pinnedMiB: 0,
     readOnlyRootFilesystem: true,
@@ -182,8 +183,13 @@ describe("what is asked for is there", () => {
     test("a KV cache of a given size, several GPUs, a priority and further labels of the node", () => {
         const args = vllmArguments({ ...pod, kvCacheMemoryBytes: 2 ** 30, tensorParallelSize: 2, pipelineParallelSize: 2 });
         expect(args.join(" ")).toContain("--kv-cache-memory-bytes 1073741824 --tensor-parallel-size 2 --disable-custom-all-reduce --pipeline-parallel-size 2");
-        expect(podSpec({ ...pod, tensorParallelSize: 2, gpusPerNode: 2, priorityClassName: "serving", nodeSelector: { rack: "7", "kubernetes.io/arch": "amd64" } })).toMatchObject({
+        expect(podSpec({ ...pod, tensorParallelSize: 2, gpusPerNode: 2, priorityClassName: "serving", tolerations: [{ key: "team", value: "ml", effect: "NoSchedule" }, { key: "spot" }], nodeSelector: { rack: "7", "kubernetes.io/arch": "amd64" } })).toMatchObject({
             priorityClassName: "serving",
+            tolerations: [
+                { key: "nvidia.com/gpu", operator: "Exists", effect: "NoSchedule" },
+                { key: "team", operator: "Equal", value: "ml", effect: "NoSchedule" },
+                { key: "spot", operator: "Exists" },
+            ],
             // What the image is made for is not to be overridden.
             nodeSelector: { rack: "7", "kubernetes.io/arch": "arm64" },
             containers: [{ resources: { limits: { "nvidia.com/gpu": "2" } } }],
