@@ -5,7 +5,8 @@ import * as path from "node:path";
 import { parseArgs } from "node:util";
 import { parse } from "yaml";
 import { platformDigest } from "../components/image/registryClient";
-import { type BaseImageArgs, resolveSources, type SourceArgs } from "../components/platform/openPoints";
+import type { SettledPlatform, SourceArgs } from "../components/platform/cmmPlatformArgs";
+import { resolveSources } from "../components/platform/openPoints";
 import { defaultSources } from "../components/stages/sources";
 import { main, Problem } from "../tools/report";
 import { type Finding, findingLine, findSource } from "./plan";
@@ -30,7 +31,7 @@ main(async () => {
   const config = (parse(text) as { config: Record<string, Record<string, unknown>> }).config;
   const sources = resolveSources(config[`${project}:sources`] as Record<string, SourceArgs>);
   const findings = [
-    await findBase(config[`${project}:image`]?.base as BaseImageArgs, (config[`${project}:builder`]?.platform as string | undefined) ?? "linux/arm64"),
+    await findBase(config[`${project}:image`]?.base as SettledPlatform["image"]["base"], (config[`${project}:builder`]?.platform as string | undefined) ?? "linux/arm64"),
     ...(await Promise.all(Object.entries(sources).map(([name, source]) => findSource(name, source, values.follow.includes(name))))),
   ];
   findings.forEach((finding) => console.log(findingLine(finding)));
@@ -38,7 +39,7 @@ main(async () => {
   return findings.some(({ open }) => open) ? 1 : 0;
 });
 
-async function findBase(base: BaseImageArgs, platform: string): Promise<Finding> {
+async function findBase(base: SettledPlatform["image"]["base"], platform: string): Promise<Finding> {
   const finding = { name: "image.base", asked: `${base.name} (${platform})` };
   try {
     const digest = await platformDigest(base.name, platform);

@@ -1,6 +1,7 @@
 import * as path from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import type { BuilderArgs } from "../builder/builderHook";
+import { assetsFolder } from "../internal/assets";
 import { buildImage } from "../internal/image";
 
 export interface ManagedAllocatorArgs {
@@ -11,7 +12,7 @@ export interface ManagedAllocatorArgs {
     /** Repository that the compiled library is pushed to, without tag. */
     repository: pulumi.Input<string>;
     /**
-     * Folder with the Dockerfile and the CUDA source, relative to the program. Default: `assets/vllm`.
+     * Folder with the Dockerfile and the CUDA source, relative to the program. Default: the package's `assets/vllm`, or the program's own where there is one.
      */
     context?: string;
     /** Stage of that Dockerfile that leaves `/managed_alloc.so`. Default: `build-managed-alloc`. */
@@ -36,7 +37,7 @@ export class ManagedAllocator extends pulumi.ComponentResource {
 
     constructor(name: string, args: ManagedAllocatorArgs, opts?: pulumi.ComponentResourceOptions) {
         super("gh200-vllm:index:ManagedAllocator", name, {}, opts);
-        const context = args.context ?? path.join("assets", "vllm");
+        const context = args.context ?? assetsFolder("vllm");
         const built = buildImage(
             name,
             {

@@ -1,7 +1,7 @@
 import * as pulumi from "@pulumi/pulumi";
 import { refuse } from "../internal/errors";
 import { writeBuilder } from "./buildxStore";
-import { type BuilderConnection, builderProblems, probeBuilder, unreachableProblem } from "./probe";
+import { type BuilderConnection, builderProblems, oldestBuildkit, probeBuilder, unreachableProblem } from "./probe";
 
 /** The builder that an image is built on. A RemoteBuilder has these properties and can be passed as it is. */
 export interface BuilderArgs {
@@ -11,18 +11,18 @@ export interface BuilderArgs {
     endpoint: pulumi.Input<string>;
     /** Platform that it builds for, as BuildKit writes it. */
     platform: pulumi.Input<string>;
-    /** Host name that the daemon's certificate must carry; empty where it is the endpoint's. */
-    serverName: pulumi.Input<string>;
-    /** PEM text of the CA that signed the daemon's certificate; empty for an unencrypted daemon. */
-    caCertificate: pulumi.Input<string>;
-    /** PEM text of the client's certificate. */
-    clientCertificate: pulumi.Input<string>;
-    /** PEM text of the client's key; secret. */
-    clientKey: pulumi.Input<string>;
-    /** Oldest BuildKit that may build. */
-    minBuildkitVersion: pulumi.Input<string>;
-    /** Whether a daemon that only emulates the platform is accepted. */
-    allowEmulation: pulumi.Input<boolean>;
+    /** Host name that the daemon's certificate must carry. Default: the endpoint's. */
+    serverName?: pulumi.Input<string>;
+    /** PEM text of the CA that signed the daemon's certificate. Default: none, and the connection is not encrypted. */
+    caCertificate?: pulumi.Input<string>;
+    /** PEM text of the client's certificate. Default: none. */
+    clientCertificate?: pulumi.Input<string>;
+    /** PEM text of the client's key; secret. Default: none. */
+    clientKey?: pulumi.Input<string>;
+    /** Oldest BuildKit that may build. Default: `0.31.0`, a RemoteBuilder's. */
+    minBuildkitVersion?: pulumi.Input<string>;
+    /** Whether a daemon that only emulates the platform is accepted. Default: false. */
+    allowEmulation?: pulumi.Input<boolean>;
 }
 
 /**
@@ -61,5 +61,17 @@ export function resolvedConnection(builder: BuilderArgs): Promise<BuilderConnect
         minBuildkitVersion: builder.minBuildkitVersion,
         allowEmulation: builder.allowEmulation,
     });
-    return new Promise((done) => void connection.apply(done));
+    return new Promise((done) =>
+        connection.apply((given) =>
+            done({
+                ...given,
+                serverName: given.serverName ?? "",
+                caCertificate: given.caCertificate ?? "",
+                clientCertificate: given.clientCertificate ?? "",
+                clientKey: given.clientKey ?? "",
+                minBuildkitVersion: given.minBuildkitVersion ?? oldestBuildkit,
+                allowEmulation: given.allowEmulation ?? false,
+            }),
+        ),
+    );
 }

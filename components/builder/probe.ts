@@ -22,6 +22,9 @@ export interface BuilderFacts {
     platforms: string[];
 }
 
+/** The first with per-step memory limits (`exec.meta.linux.resources`). */
+export const oldestBuildkit = "0.31.0";
+
 /** A dead address is told within this time; docker-build itself needs 20 s and does not say why. */
 const probeTimeoutMs = 4_000;
 

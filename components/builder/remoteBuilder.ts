@@ -5,7 +5,9 @@ import { resolve } from "../internal/resolve";
 import type { SameShape } from "../internal/sameShape";
 import { resolvedConnection } from "./builderHook";
 import { driverOptions, forgetBuilder, writeCertificates } from "./buildxStore";
+import { oldestBuildkit } from "./probe";
 
+/** The BuildKit daemon that images are built on. */
 export interface RemoteBuilderArgs {
     /**
      * Address of the BuildKit daemon, `tcp://HOST:PORT`. Nothing is dialled until an image is built, so
@@ -63,7 +65,7 @@ export const remoteBuilderSchema = z.strictObject({
     clientCertificate: z.string().default("").meta({ description: "PEM text of the certificate shown to the daemon." }),
     clientKey: z.string().default("").meta({ description: "PEM text of the client certificate's key.", secret: true }),
     serverName: z.string().default("").meta({ description: "Host name that the daemon's certificate must carry; the endpoint's host where empty." }),
-    minBuildkitVersion: z.string().default("0.31.0").meta({ description: "Oldest BuildKit that may build.", source: "per-step memory limits: moby/buildkit 0.31" }),
+    minBuildkitVersion: z.string().default(oldestBuildkit).meta({ description: "Oldest BuildKit that may build.", source: "per-step memory limits: moby/buildkit 0.31" }),
     allowEmulation: z.boolean().default(false).meta({ description: "Accept a daemon that only emulates the platform; for sandboxes." }),
     buildxBuilderResource: z.boolean().default(false).meta({ description: "Model the builder as docker.BuildxBuilder too; needs a Docker daemon and one workstation." }),
 });
@@ -118,7 +120,7 @@ function buildxBuilder(parent: pulumi.Resource, name: string, builder: Parameter
     });
     const options = pulumi
         .all([builder.name, builder.serverName, builder.caCertificate])
-        .apply(([builderName, serverName, caCertificate]) =>
+        .apply(([builderName, serverName = "", caCertificate = ""]) =>
             driverOptions({ ...emptyConnection, name: builderName, serverName, caCertificate }),
         );
     return new docker.BuildxBuilder(

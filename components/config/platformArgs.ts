@@ -2,7 +2,7 @@ import * as dockerBuild from "@pulumi/docker-build";
 import { Provider as KubernetesProvider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
 import { registryHost } from "../image/reference";
-import type { CmmPlatformArgs } from "../platform/cmmPlatform";
+import { type CmmPlatformArgs, settlePlatform } from "../platform/cmmPlatformArgs";
 import { refuseOpenPoints } from "../platform/openPoints";
 import type { StackConfig } from "./load";
 
@@ -18,7 +18,7 @@ export function platformArgs(config: StackConfig): CmmPlatformArgs {
         node: config.node,
         serving: { ...config.serving, hfToken: secrets.hfToken },
     };
-    refuseOpenPoints(args);
+    refuseOpenPoints(settlePlatform(args));
     return args;
 }
 

@@ -1,6 +1,7 @@
 import * as path from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import type { BuilderArgs } from "../builder/builderHook";
+import { assetsFolder } from "../internal/assets";
 import { buildImage, verifyImage } from "../internal/image";
 
 export interface CmmImageArgs {
@@ -15,7 +16,7 @@ export interface CmmImageArgs {
      * `REPOSITORY@DIGEST`. Each takes the place of the stage of its name.
      */
     stageRefs: Record<string, pulumi.Input<string>>;
-    /** Folder with the Dockerfile, relative to the program. Default: `assets/vllm`. */
+    /** Folder with the Dockerfile, relative to the program. Default: the package's `assets/vllm`, or the program's own where there is one. */
     context?: string;
     /** Further named contexts, e.g. the Python wheelhouse. */
     namedContexts?: Record<string, pulumi.Input<string>>;
@@ -35,7 +36,7 @@ export class CmmImage extends pulumi.ComponentResource {
 
     constructor(name: string, args: CmmImageArgs, opts?: pulumi.ComponentResourceOptions) {
         super("gh200-vllm:index:CmmImage", name, {}, opts);
-        const context = args.context ?? path.join("assets", "vllm");
+        const context = args.context ?? assetsFolder("vllm");
         const spec = {
             builder: args.builder,
             dockerfile: path.join(context, "Dockerfile"),

@@ -1,6 +1,7 @@
 import * as path from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import type { BuilderArgs } from "../builder/builderHook";
+import { assetsFolder } from "../internal/assets";
 import { buildImage } from "../internal/image";
 
 export interface LmcacheImageArgs {
@@ -12,7 +13,7 @@ export interface LmcacheImageArgs {
     lmcacheRef: pulumi.Input<string>;
     /** Repository that the image is pushed to, without tag. */
     repository: pulumi.Input<string>;
-    /** Folder with the Dockerfile, relative to the program. Default: `assets/lmcache`. */
+    /** Folder with the Dockerfile, relative to the program. Default: the package's `assets/lmcache`, or the program's own where there is one. */
     context?: string;
     /** Further named contexts, e.g. the Python wheelhouse. */
     namedContexts?: Record<string, pulumi.Input<string>>;
@@ -29,7 +30,7 @@ export class LmcacheImage extends pulumi.ComponentResource {
 
     constructor(name: string, args: LmcacheImageArgs, opts?: pulumi.ComponentResourceOptions) {
         super("gh200-vllm:index:LmcacheImage", name, {}, opts);
-        const context = args.context ?? path.join("assets", "lmcache");
+        const context = args.context ?? assetsFolder("lmcache");
         const built = buildImage(
             name,
             {

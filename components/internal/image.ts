@@ -5,6 +5,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { builderHook, type BuilderArgs } from "../builder/builderHook";
 import { materialise } from "./contexts";
 import { sliceDockerfile } from "./dockerfile";
+import { refuse } from "./errors";
 
 /** Everything that decides one image, before Pulumi's names for it. */
 export interface ImageSpec {
@@ -82,6 +83,9 @@ export function verifyImage(name: string, spec: ImageSpec, opts: pulumi.CustomRe
 }
 
 function buildInputs(spec: ImageSpec) {
+    if (!fs.existsSync(spec.dockerfile)) {
+        refuse([{ path: "dockerfile", value: spec.dockerfile, wrong: "does not exist", accepted: "a path relative to the program" }]);
+    }
     const slice = sliceDockerfile(fs.readFileSync(spec.dockerfile, "utf8"), spec.target, Object.keys(spec.namedContexts));
     const named = Object.entries(spec.namedContexts)
         .filter(([key]) => slice.providedNames.includes(key))

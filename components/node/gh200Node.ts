@@ -1,7 +1,9 @@
 import * as fs from "node:fs";
+import * as path from "node:path";
 import { Command } from "@pulumi/command/local";
 import { Pod } from "@pulumi/kubernetes/core/v1";
 import * as pulumi from "@pulumi/pulumi";
+import { assetsFolder } from "../internal/assets";
 import { refuse } from "../internal/errors";
 import { describePlan, kubeletAdvice, memoryTerms, readings } from "./describe";
 import { factsPodSpec } from "./factsPod";
@@ -72,7 +74,7 @@ export class Gh200Node extends pulumi.ComponentResource {
 
 /** What assets/node/facts says on the node. */
 function factsOf(parent: Gh200Node, name: string, probe: NonNullable<ResolvedGh200Node["probe"]>): pulumi.Output<string> {
-    const script = fs.readFileSync("assets/node/facts", "utf8");
+    const script = fs.readFileSync(path.join(assetsFolder("node"), "facts"), "utf8");
     if (probe.method === "ssh") {
         const facts = new Command(
             `${name}-facts`,

@@ -1,123 +1,25 @@
+import * as path from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import { ManagedAllocator } from "../allocator/managedAllocator";
-import { RemoteBuilder, type RemoteBuilderArgs } from "../builder/remoteBuilder";
+import { RemoteBuilder } from "../builder/remoteBuilder";
 import { CmmImage } from "../image/cmmImage";
 import { ImageRelease } from "../image/imageRelease";
 import { LmcacheImage } from "../image/lmcacheImage";
 import { registryHost, releaseRepository, releaseTag } from "../image/reference";
+import { assetsFolder } from "../internal/assets";
 import { problemLine, refuse } from "../internal/errors";
 import { Gh200Node } from "../node/gh200Node";
-import type { Gh200NodeArgs } from "../node/gh200NodeArgs";
 import { type PlannedNode, planNode } from "../node/planNode";
 import { lmcacheUrl } from "../serving/lmcachePod";
 import { LmcacheServer } from "../serving/lmcacheServer";
 import { servingProblems } from "../serving/servingProblems";
 import { VllmServer } from "../serving/vllmServer";
-import type { AutoscalingArgs, ModelShapeArgs, Placement, RouteArgs, TolerationArgs } from "../serving/vllmServerArgs";
 import { vllmServerSchema } from "../serving/vllmServerArgs";
 import { BuildStage } from "../stages/buildStage";
 import { gitContext } from "../stages/sources";
 import { maxJobs, stageTable } from "../stages/table";
-import { type BaseImageArgs, baseReference, openPoints, refuseOpenPoints, resolveSources, type SourceArgs } from "./openPoints";
-
-export interface RegistryArgs {
-    /** Registry host and namespace that images are pushed below, e.g. `atl.vultrcr.com/vllm`. */
-    address: string;
-    /** User who may push and pull. Default: none. */
-    username?: string;
-    /** That user's password; secret. */
-    password?: pulumi.Input<string>;
-}
-
-export interface ImageArgs {
-    /** Base image that everything is compiled in and installed into. */
-    base: BaseImageArgs;
-    /** IMAGE_TAG of the source document: repository of the release below the registry. */
-    imageTag: string;
-    /** VLLM_VERSION of the source document: first part of the release tag. */
-    vllmVersion: string;
-    /** IMAGE_SUFFIX of the source document: second part of the release tag. */
-    imageSuffix: string;
-    /** GPU architecture, as nvcc's `sm_` suffix. */
-    cudaArchList: string;
-    /** Seconds since 1970 that every file of the image carries, so that the same inputs give the same digest. */
-    sourceDateEpoch: number;
-    /** Keep BuildKit's cache of every step of every stage in the registry. */
-    registryCache: boolean;
-    /** An image that exists already, `REPOSITORY@DIGEST`: it is deployed, and nothing is built. */
-    use?: string;
-}
-
-export interface StagesArgs {
-    /** Stages that are left out; only those that the stage table says can be. Default: none. */
-    disabled: string[];
-    /** Memory of the builder in GiB, which bounds each stage's compile jobs. */
-    builderMemoryGiB: number;
-    /** Cores of the builder. */
-    builderCores: number;
-    /** Folder with pip.conf and wheels that take the place of the package index. Default: none. */
-    wheelhouse?: string;
-    /** Folder with the hash-locked requirements. Default: `assets/vllm/locks`. */
-    locks?: string;
-}
-
-export interface ServingArgs {
-    /** Model as `vllm serve` takes it. */
-    model: string;
-    namespace?: string;
-    servedModelName?: string;
-    maxModelLenTokens?: number;
-    extraArgs?: string[];
-    cpus?: number;
-    runtimeClassName?: string;
-    gpuProduct?: string;
-    readOnlyRootFilesystem?: boolean;
-    modelGiB?: number;
-    readGiBps?: number;
-    warmupSeconds?: number;
-    shutdownSeconds?: number;
-    modelCacheClaim?: string;
-    placement?: Placement;
-    maxNumSeqs?: number;
-    kvCacheMemoryBytes?: number;
-    tensorParallelSize?: number;
-    pipelineParallelSize?: number;
-    gpusPerNode?: number;
-    modelShape?: ModelShapeArgs;
-    replicas?: number;
-    spareGpus?: number;
-    nodeSelector?: Record<string, string>;
-    tolerations?: TolerationArgs[];
-    priorityClassName?: string;
-    modelCacheGiB?: number;
-    storageClassName?: string;
-    modelDownload?: boolean;
-    allowFromNamespaces?: string[];
-    serviceMonitor?: boolean;
-    autoscaling?: AutoscalingArgs;
-    route?: RouteArgs;
-    /** Run an image that is made of stand-ins; refused unless the registry is this machine's own. */
-    acceptStandIn?: boolean;
-    /** Hugging Face token for gated models; secret. */
-    hfToken?: pulumi.Input<string>;
-}
-
-export interface CmmPlatformArgs {
-    /** The BuildKit daemon on the GH200. */
-    builder: RemoteBuilderArgs;
-    /** Where images are pushed to and pulled from. */
-    registry: RegistryArgs;
-    /** The image: base, names, architecture. */
-    image: ImageArgs;
-    /** Sources that differ from the stage table's, by the name of their Dockerfile stage. */
-    sources?: Record<string, SourceArgs | undefined>;
-    /** Stages and the builder's size. */
-    stages: StagesArgs;
-    /** The node's memory. */
-    node: Gh200NodeArgs;
-    /** What is served. */
-    serving: ServingArgs;
-}
+import { type CmmPlatformArgs, type SettledPlatform, settlePlatform } from "./cmmPlatformArgs";
+import { baseReference, openPoints, refuseOpenPoints, resolveSources } from "./openPoints";
 
 /**
  * The whole platform in one call, in the source document's own order: builder, the seven stages, the
@@ -146,15 +48,17 @@ export class CmmPlatform extends pulumi.ComponentResource {
     public readonly endpoint!: pulumi.Output<string>;
 
     constructor(name: string, args: CmmPlatformArgs, opts?: pulumi.ComponentResourceOptions) {
-        refuseOpenPoints(args);
+        const platform = settlePlatform(args);
+        refuseOpenPoints(platform);
         super("gh200-vllm:index:CmmPlatform", name, {}, opts);
-        warnOfOpenPoints(this, args);
-        const nodeArgs = { ...args.node, builderMiB: Math.round(args.stages.builderMemoryGiB * 1024) };
+        warnOfOpenPoints(this, platform);
+        const nodeArgs = { ...args.node, builderMiB: Math.round((args.stages?.builderMemoryGiB ?? 0) * 1024) };
         const planned = planNode(nodeArgs);
-        refuseServing(args, planned);
+        refuseServing(platform, planned);
         const node = new Gh200Node(`${name}-node`, nodeArgs, { parent: this });
-        const images = args.image.use === undefined ? buildImages(this, name, args) : adoptedImage(args.image.use);
-        const cached = planned.node.lmcacheMiB > 0 && args.image.use === undefined;
+        const { use } = platform.image;
+        const images = use === undefined ? buildImages(this, name, platform) : adoptedImage(use);
+        const cached = planned.node.lmcacheMiB > 0 && use === undefined;
         const server = new VllmServer(
             `${name}-vllm`,
             {
@@ -167,7 +71,7 @@ export class CmmPlatform extends pulumi.ComponentResource {
                 shmMiB: node.shmMiB,
                 hostReserveMiB: node.headroomMiB,
                 pinnedMiB: planned.node.pinnedMiB,
-                ...(cached && { lmcacheUrl: lmcacheUrl(`${name}-lmcache`, args.serving.namespace ?? "vllm") }),
+                ...(cached && { lmcacheUrl: pulumi.output(args.serving.namespace ?? "vllm").apply((namespace) => lmcacheUrl(`${name}-lmcache`, namespace)) }),
                 registryHost: registryHost(args.registry.address),
                 pullUsername: args.registry.username,
                 pullPassword: args.registry.password,
@@ -208,22 +112,23 @@ interface Images {
     stageDigests: pulumi.Output<Record<string, string>>;
 }
 
-function buildImages(parent: CmmPlatform, name: string, args: CmmPlatformArgs): Images {
+function buildImages(parent: CmmPlatform, name: string, args: SettledPlatform): Images {
     const { image, stages: stageArgs } = args;
     const builder = new RemoteBuilder(`${name}-builder`, args.builder, { parent });
     const release = releaseRepository({ ...image, registry: args.registry.address });
     const repository = `${release}-stages`;
     const sources = resolveSources(args.sources);
+    const recipes = assetsFolder("vllm");
     const shared = {
         builder,
         repository,
         baseImage: baseReference(image.base),
         cudaArchList: image.cudaArchList,
-        context: "assets/vllm",
+        context: recipes,
     };
     const wheels = {
         ...(stageArgs.wheelhouse !== undefined && { wheelhouse: stageArgs.wheelhouse }),
-        locks: stageArgs.locks ?? "assets/vllm/locks",
+        locks: stageArgs.locks ?? path.join(recipes, "locks"),
     };
     const commonArgs = {
         SOURCE_DATE_EPOCH: `${image.sourceDateEpoch}`,
@@ -245,7 +150,7 @@ function buildImages(parent: CmmPlatform, name: string, args: CmmPlatformArgs): 
             {
                 builder,
                 repository,
-                dockerfile: "assets/vllm/Dockerfile",
+                dockerfile: path.join(recipes, "Dockerfile"),
                 target: stage.target,
                 namedContexts: { ...sourceContexts, ...wheels },
                 buildArgs: {
@@ -266,7 +171,7 @@ function buildImages(parent: CmmPlatform, name: string, args: CmmPlatformArgs): 
     const stageRefs: Record<string, pulumi.Input<string>> = {
         ...mapValues(built, (stage) => pulumi.interpolate`docker-image://${stage.imageRef}`),
         // Without a context in its place, the image would compile the stage itself.
-        ...Object.fromEntries(stageArgs.disabled.map((target) => [target, "assets/vllm/build/left-out"])),
+        ...Object.fromEntries(stageArgs.disabled.map((target) => [target, path.join(recipes, "build", "left-out")])),
     };
     const cmm = new CmmImage(
         `${name}-image`,
@@ -280,7 +185,7 @@ function buildImages(parent: CmmPlatform, name: string, args: CmmPlatformArgs): 
             repository,
             baseImage: shared.baseImage,
             lmcacheRef: stageRefs["build-lmcache"] ?? "",
-            namedContexts: { ...wheels, locks: stageArgs.locks ?? "assets/lmcache/locks" },
+            namedContexts: { ...wheels, locks: stageArgs.locks ?? path.join(assetsFolder("lmcache"), "locks") },
             buildArgs: { ...commonArgs, ...revisions },
         },
         { parent, dependsOn: [cmm] },
@@ -317,7 +222,7 @@ function adoptedImage(reference: string): Images {
 }
 
 /** What cannot be served on the planned node, before the first image is built for it. */
-function refuseServing({ serving }: CmmPlatformArgs, { plan, node }: PlannedNode): void {
+function refuseServing({ serving }: SettledPlatform, { plan, node }: PlannedNode): void {
     const settings = vllmServerSchema
         .pick({ maxModelLenTokens: true, maxNumSeqs: true, kvCacheMemoryBytes: true, tensorParallelSize: true, pipelineParallelSize: true, gpusPerNode: true, modelShape: true, modelCacheClaim: true, modelCacheGiB: true, autoscaling: true })
         .strip()
@@ -330,7 +235,7 @@ function refuseServing({ serving }: CmmPlatformArgs, { plan, node }: PlannedNode
 }
 
 /** A preview shows the whole plan and what is still open; `refuseOpenPoints` is what an update meets. */
-function warnOfOpenPoints(platform: CmmPlatform, args: CmmPlatformArgs): void {
+function warnOfOpenPoints(platform: CmmPlatform, args: SettledPlatform): void {
     const open = openPoints(args);
     if (open.length > 0) {
         const lines = ["an update of this stack is refused until these are settled:", ...open.map(problemLine)];

@@ -3,27 +3,7 @@ import { isLoopbackRegistry } from "../image/reference";
 import { type Problem, refuse } from "../internal/errors";
 import { defaultSources, type SourceFacts } from "../stages/sources";
 import { stageTable } from "../stages/table";
-import type { CmmPlatformArgs } from "./cmmPlatform";
-
-export interface BaseImageArgs {
-    /** Name with tag, e.g. `nvcr.io/nvidia/pytorch:26.03-py3`. */
-    name: string;
-    /** `sha256:...`. Without it the base is unpinned: a preview says so and an update refuses. */
-    digest?: string;
-}
-
-export interface SourceArgs {
-    /** Git address. Default: the stage table's. */
-    repository?: string;
-    /** Branch or tag that people name. Default: the stage table's. */
-    ref?: string;
-    /** Full commit that is built. Default: the stage table's, where it was resolved. */
-    commit?: string;
-    /** Commit that must be in the history of what is built; `npm run pins` proves it. Default: the stage table's. */
-    contains?: string;
-    /** A folder of this machine, relative to the program, that takes the repository's place. */
-    path?: string;
-}
+import type { SettledPlatform, SourceArgs } from "./cmmPlatformArgs";
 
 export type ResolvedSource = SourceFacts & { path?: string };
 
@@ -40,23 +20,23 @@ export function resolveSources(overrides: Record<string, SourceArgs | undefined>
 }
 
 /** `NAME@DIGEST`, or the name alone while the base is unpinned. */
-export function baseReference(base: BaseImageArgs): string {
+export function baseReference(base: SettledPlatform["image"]["base"]): string {
     return base.digest === undefined ? base.name : `${base.name}@${base.digest}`;
 }
 
 /** What a preview can show and an update must not start with. */
-export function openPoints(args: CmmPlatformArgs): Problem[] {
+export function openPoints(args: SettledPlatform): Problem[] {
     return [...servingPoints(args), ...(args.image.use === undefined ? buildPoints(args) : [])];
 }
 
 /** Stops an update, not a preview, before its first resource. */
-export function refuseOpenPoints(args: CmmPlatformArgs): void {
+export function refuseOpenPoints(args: SettledPlatform): void {
     if (!pulumi.runtime.isDryRun()) {
         refuse(openPoints(args));
     }
 }
 
-function servingPoints(args: CmmPlatformArgs): Problem[] {
+function servingPoints(args: SettledPlatform): Problem[] {
     if (!args.serving.acceptStandIn || isLoopbackRegistry(args.registry.address)) {
         return [];
     }
@@ -71,7 +51,7 @@ function servingPoints(args: CmmPlatformArgs): Problem[] {
     ];
 }
 
-function buildPoints(args: CmmPlatformArgs): Problem[] {
+function buildPoints(args: SettledPlatform): Problem[] {
     const problems: Problem[] = [];
     if (!args.builder.endpoint) {
         problems.push({

@@ -62,21 +62,10 @@ export interface RouteArgs {
     sectionName?: string;
 }
 
-export interface VllmServerArgs {
-    /** Image by digest, `REPOSITORY@sha256:...`. */
-    image: pulumi.Input<string>;
+/** What is served and how, whatever the image and the node are. */
+export interface ServingArgs {
     /** Model as `vllm serve` takes it: a Hugging Face name or a path in the image or cache. */
     model: pulumi.Input<string>;
-    /** Memory request and limit of the pod in MiB, from a Gh200Node. */
-    podLimitMiB: pulumi.Input<number>;
-    /** HBM in MiB that the launcher may use, from a Gh200Node. */
-    hbmBudgetMiB: pulumi.Input<number>;
-    /** Host memory in MiB that the launcher may overflow into, from a Gh200Node. */
-    hostBudgetMiB: pulumi.Input<number>;
-    /** HBM in MiB that the launcher leaves free. Default: 3915, 4 percent of 97871. */
-    hbmReserveMiB?: pulumi.Input<number>;
-    /** Host memory in MiB that the launcher leaves free within the pod's limit. Default: 512. */
-    hostReserveMiB?: pulumi.Input<number>;
     /** Where weights and KV cache lie. Default: `hbm-first`. */
     placement?: pulumi.Input<Placement>;
     /**
@@ -84,8 +73,6 @@ export interface VllmServerArgs {
      * Default: false. For sandboxes; everything that it reports then says SIMULATED.
      */
     acceptStandIn?: pulumi.Input<boolean>;
-    /** `/dev/shm` in MiB, part of the limit. Default: 1024. */
-    shmMiB?: pulumi.Input<number>;
     /** Namespace, created here. Default: `vllm`. */
     namespace?: pulumi.Input<string>;
     /** Name of the model in the API. Default: the model. */
@@ -147,10 +134,6 @@ export interface VllmServerArgs {
     autoscaling?: AutoscalingArgs;
     /** Gateway API route to the API. Default: none. */
     route?: RouteArgs;
-    /** `lm://HOST:PORT` of an LmcacheServer that replicas share KV cache through. Default: none. */
-    lmcacheUrl?: pulumi.Input<string>;
-    /** Pinned buffers of the pod in MiB, through which KV cache goes to LMCache. Default: 0. */
-    pinnedMiB?: pulumi.Input<number>;
     /** Size of the model's files in GiB, for the start-up budget. Default: 0. */
     modelGiB?: number;
     /** Speed at which they are read in GiB/s. Default: 1, a network disk's. */
@@ -161,14 +144,35 @@ export interface VllmServerArgs {
     shutdownSeconds?: number;
     /** Existing PersistentVolumeClaim for models and compile caches; empty for a volume that goes with the pod. */
     modelCacheClaim?: pulumi.Input<string>;
+    /** Hugging Face token for gated models; secret. */
+    hfToken?: pulumi.Input<string>;
+}
+
+export interface VllmServerArgs extends ServingArgs {
+    /** Image by digest, `REPOSITORY@sha256:...`. */
+    image: pulumi.Input<string>;
+    /** Memory request and limit of the pod in MiB, from a Gh200Node. */
+    podLimitMiB: pulumi.Input<number>;
+    /** HBM in MiB that the launcher may use, from a Gh200Node. */
+    hbmBudgetMiB: pulumi.Input<number>;
+    /** Host memory in MiB that the launcher may overflow into, from a Gh200Node. */
+    hostBudgetMiB: pulumi.Input<number>;
+    /** HBM in MiB that the launcher leaves free. Default: 3915, 4 percent of 97871. */
+    hbmReserveMiB?: pulumi.Input<number>;
+    /** Host memory in MiB that the launcher leaves free within the pod's limit. Default: 512. */
+    hostReserveMiB?: pulumi.Input<number>;
+    /** `/dev/shm` in MiB, part of the limit. Default: 1024. */
+    shmMiB?: pulumi.Input<number>;
+    /** `lm://HOST:PORT` of an LmcacheServer that replicas share KV cache through. Default: none. */
+    lmcacheUrl?: pulumi.Input<string>;
+    /** Pinned buffers of the pod in MiB, through which KV cache goes to LMCache. Default: 0. */
+    pinnedMiB?: pulumi.Input<number>;
     /** Host (and port) of the registry that the credentials belong to. Default: none, and no credentials. */
     registryHost?: pulumi.Input<string>;
     /** Registry user who may pull the image. Empty where no credentials are needed. */
     pullUsername?: pulumi.Input<string>;
     /** That user's password; secret. */
     pullPassword?: pulumi.Input<string>;
-    /** Hugging Face token for gated models; secret. */
-    hfToken?: pulumi.Input<string>;
 }
 
 const digestReference = /^[^@\s]+@sha256:[0-9a-f]{64}$/;

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { problemLine } from "../../components/internal/errors";
-import type { CmmPlatformArgs } from "../../components/platform/cmmPlatform";
+import type { CmmPlatformArgs } from "../../components/platform/cmmPlatformArgs";
 import { openPoints } from "../../components/platform/openPoints";
 import { defaultSources } from "../../components/stages/sources";
 import { settledPlatform } from "../support/platform";

@@ -1,0 +1,155 @@
+import type * as pulumi from "@pulumi/pulumi";
+import { z } from "zod";
+import type { RemoteBuilderArgs } from "../builder/remoteBuilder";
+import { refuse } from "../internal/errors";
+import { zodProblems } from "../internal/resolve";
+import type { Gh200NodeArgs } from "../node/gh200NodeArgs";
+import type { ServingArgs } from "../serving/vllmServerArgs";
+import { defaultSources } from "../stages/sources";
+
+export interface RegistryArgs {
+    /** Registry host and namespace that images are pushed below, e.g. `atl.vultrcr.com/vllm`. */
+    address: string;
+    /** User who may push and pull. Default: none. */
+    username?: string;
+    /** That user's password; secret. Default: none. */
+    password?: pulumi.Input<string>;
+}
+
+/** Image that everything is compiled in and installed into. */
+export interface BaseImageArgs {
+    /** Name with tag. Default: `nvcr.io/nvidia/pytorch:26.03-py3`, the source document's (PyTorch 2.11.0a0, CUDA 13.2.0). */
+    name?: string;
+    /** `sha256:...`. Without it the base is unpinned: a preview says so and an update refuses. */
+    digest?: string;
+}
+
+export interface ImageArgs {
+    /** Base image that everything is compiled in and installed into. Default: the source document's, unpinned. */
+    base?: BaseImageArgs;
+    /** IMAGE_TAG of the source document: repository of the release below the registry. Default: `gh200-vllm-cmm`. */
+    imageTag?: string;
+    /** VLLM_VERSION of the source document: first part of the release tag. Default: `cmm`. */
+    vllmVersion?: string;
+    /** IMAGE_SUFFIX of the source document: second part of the release tag. Default: `-cmm`. */
+    imageSuffix?: string;
+    /** GPU architecture, as nvcc's `sm_` suffix. Default: `9.0a`, Hopper's. */
+    cudaArchList?: string;
+    /** Seconds since 1970 that every file of the image carries, so that the same inputs give the same digest. Default: 0. */
+    sourceDateEpoch?: number;
+    /** Keep BuildKit's cache of every step of every stage in the registry. Default: true. */
+    registryCache?: boolean;
+    /** An image that exists already, `REPOSITORY@DIGEST`: it is deployed, and nothing is built. Default: none. */
+    use?: string;
+}
+
+/** Where one source tree of the image comes from. */
+export interface SourceArgs {
+    /** Git address. Default: the stage table's. */
+    repository?: string;
+    /** Branch or tag that people name. Default: the stage table's. */
+    ref?: string;
+    /** Full commit that is built. Default: the stage table's, where it was resolved. */
+    commit?: string;
+    /** Commit that must be in the history of what is built; `npm run pins` proves it. Default: the stage table's. */
+    contains?: string;
+    /** A folder of this machine, relative to the program, that takes the repository's place. */
+    path?: string;
+}
+
+export interface StagesArgs {
+    /** Stages that are left out; only those that the stage table says can be. Default: none. */
+    disabled?: string[];
+    /** Memory of the builder in GiB, which bounds each stage's compile jobs. Required where an image is built; 10 or more. */
+    builderMemoryGiB: number;
+    /** Cores of the builder. Required where an image is built. */
+    builderCores: number;
+    /** Folder with pip.conf and wheels that take the place of the package index. Default: none. */
+    wheelhouse?: string;
+    /** Folder with the hash-locked requirements. Default: `locks` of the recipes. */
+    locks?: string;
+}
+
+export interface CmmPlatformArgs {
+    /** The BuildKit daemon on the GH200. Default: none, which an update that builds refuses. */
+    builder?: RemoteBuilderArgs;
+    /** Where images are pushed to and pulled from. */
+    registry: RegistryArgs;
+    /** The image: base, names, architecture. Default: the source document's. */
+    image?: ImageArgs;
+    /** Sources that differ from the stage table's, by the name of their Dockerfile stage. Default: none. */
+    sources?: Record<string, SourceArgs | undefined>;
+    /** Stages and the builder's size. Required where an image is built. */
+    stages?: StagesArgs;
+    /** The node's memory. */
+    node: Gh200NodeArgs;
+    /** What is served. */
+    serving: ServingArgs;
+}
+
+const digest = z.string().regex(/^sha256:[0-9a-f]{64}$/, { error: "is no digest; accepted: sha256: and 64 hex digits" });
+const folder = z.string().min(1).refine((path) => !path.startsWith("/"), { error: "is absolute; accepted: a folder relative to the program" });
+
+export const registrySchema = z.strictObject({
+    address: z.string().regex(/^[^/\s]+\/\S+[^/]$/, { error: "is no registry and namespace; accepted: HOST/NAMESPACE" }).meta({ description: "Registry host and namespace.", source: "source document" }),
+    username: z.string().optional().meta({ description: "User who may push and pull." }),
+});
+
+export const imageSchema = z.strictObject({
+    base: z
+        .strictObject({
+            name: z.string().regex(/^[^@\s]+:[^@\s:/]+$/, { error: "is no image name with a tag; accepted: NAME:TAG" }).default("nvcr.io/nvidia/pytorch:26.03-py3").meta({ description: "Base image.", source: "source document" }),
+            digest: digest.optional().meta({ description: "Its digest; without it a preview says unpinned and an update refuses." }),
+        })
+        .prefault({}),
+    imageTag: z.string().min(1).default("gh200-vllm-cmm").meta({ description: "IMAGE_TAG: repository of the release.", source: "source document" }),
+    vllmVersion: z.string().min(1).default("cmm").meta({ description: "VLLM_VERSION: first part of the release tag.", source: "source document" }),
+    imageSuffix: z.string().default("-cmm").meta({ description: "IMAGE_SUFFIX: second part of the release tag.", source: "source document" }),
+    cudaArchList: z.string().regex(/^\d+\.\d+a?$/, { error: "is no GPU architecture; accepted: e.g. 9.0a" }).default("9.0a").meta({ description: "GPU architecture.", source: "source document" }),
+    sourceDateEpoch: z.int().nonnegative().default(0).meta({ description: "Time stamp of every file of the image.", unit: "s since 1970" }),
+    registryCache: z.boolean().default(true).meta({ description: "Keep BuildKit's cache of every step in the registry." }),
+    use: z.string().regex(/^[^@\s]+@sha256:[0-9a-f]{64}$/, { error: "is no image by digest; accepted: REPOSITORY@sha256:DIGEST" }).optional().meta({ description: "An image that exists already; nothing is built." }),
+});
+
+const sourceSchema = z
+    .strictObject({
+        repository: z.string().optional().meta({ description: "Git address." }),
+        ref: z.string().optional().meta({ description: "Branch or tag that people name." }),
+        commit: z.string().regex(/^[0-9a-f]{40}$/, { error: "is no full commit; accepted: 40 hex digits" }).optional().meta({ description: "Commit that is built." }),
+        contains: z.string().regex(/^[0-9a-f]{7,40}$/, { error: "is no commit; accepted: 7 to 40 hex digits" }).optional().meta({ description: "Commit that must be in the history of what is built; npm run pins proves it." }),
+        path: folder.optional().meta({ description: "Folder that takes the repository's place." }),
+    })
+    .refine((source) => source.path === undefined || source.commit === undefined, { error: "has both path and commit; accepted: one of them" });
+
+export const stagesSchema = z.strictObject({
+    disabled: z.array(z.string()).default([]).meta({ description: "Stages that are left out." }),
+    builderMemoryGiB: z.number().min(10).meta({ description: "Memory of the builder; it bounds the compile jobs.", unit: "GiB" }),
+    builderCores: z.int().positive().meta({ description: "Cores of the builder.", unit: "cores" }),
+    wheelhouse: folder.optional().meta({ description: "Folder with pip.conf and wheels in place of the package index." }),
+    locks: folder.optional().meta({ description: "Folder with the hash-locked Python requirements; assets/vllm/locks where absent." }),
+});
+
+export const sourcesSchema = z.strictObject(Object.fromEntries(Object.keys(defaultSources).map((name) => [name, sourceSchema.optional()])));
+
+/** A platform's inputs with every default in place. */
+export interface SettledPlatform extends Omit<CmmPlatformArgs, "builder" | "image" | "sources" | "stages"> {
+    builder: RemoteBuilderArgs;
+    image: z.output<typeof imageSchema>;
+    sources: z.output<typeof sourcesSchema>;
+    stages: z.output<typeof stagesSchema>;
+}
+
+/** Checks what decides which resources there are, all of it at once. The components below check the rest. */
+export function settlePlatform(args: CmmPlatformArgs): SettledPlatform {
+    const { password: _, ...registry } = args.registry;
+    const image = imageSchema.safeParse(args.image ?? {});
+    const sources = sourcesSchema.safeParse(args.sources ?? {});
+    const stages = stagesSchema.safeParse(args.stages ?? (image.data?.use === undefined ? {} : { builderMemoryGiB: 10, builderCores: 1 }));
+    refuse([
+        ...zodProblems("registry", registrySchema.safeParse(registry).error, registry),
+        ...zodProblems("image", image.error, args.image),
+        ...zodProblems("sources", sources.error, args.sources),
+        ...zodProblems("stages", stages.error, args.stages),
+    ]);
+    return { ...args, builder: args.builder ?? {}, image: image.data!, sources: sources.data!, stages: stages.data! };
+}
