@@ -45,8 +45,23 @@ export async function pulumiEnvironment(sandboxDir?: string): Promise<NodeJS.Pro
     delete environment.PULUMI_CONFIG_PASSPHRASE;
     // The builder's entry and certificates are the sandbox's too, and go with it.
     environment.BUILDX_CONFIG = path.join(sandboxDir, "buildx");
+    environment.NODE_EXTRA_CA_CERTS = trustedAuthorities(sandboxDir);
   }
   return environment;
+}
+
+/** The sandbox registry's authority, beside the ones that the user has Node.js trust. */
+function trustedAuthorities(sandboxDir: string): string {
+  const own = path.join(sandboxDir, "pki", "registry-ca.crt");
+  const given = process.env.NODE_EXTRA_CA_CERTS;
+  if (given === undefined || given === own || !fs.existsSync(given) || !fs.existsSync(own)) {
+    return own;
+  }
+  const both = path.join(sandboxDir, "pki", "trusted.crt");
+  if (given !== both) {
+    fs.writeFileSync(both, `${fs.readFileSync(given, "utf8")}\n${fs.readFileSync(own, "utf8")}`);
+  }
+  return both;
 }
 
 /**

@@ -31,8 +31,9 @@ export interface BuilderArgs {
  * It does not run in a preview, nor for an image that does not change.
  *
  * @param owner makes the hook's name unique; the engine refuses two hooks of one name.
+ * @param announcement is said when the builder is ready and the build starts.
  */
-export function builderHook(owner: string, builder: BuilderArgs): pulumi.ResourceHook {
+export function builderHook(owner: string, builder: BuilderArgs, announcement?: string): pulumi.ResourceHook {
     const connection = resolvedConnection(builder);
     return new pulumi.ResourceHook(`${owner}:builder`, async () => {
         const resolved = await connection;
@@ -45,6 +46,9 @@ export function builderHook(owner: string, builder: BuilderArgs): pulumi.Resourc
             throw error;
         });
         refuse(builderProblems(resolved, facts));
+        if (announcement !== undefined) {
+            await pulumi.log.info(announcement);
+        }
     });
 }
 

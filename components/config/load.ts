@@ -29,11 +29,31 @@ export function loadConfig(): StackConfig {
         problems.push(...zodProblems(path, result.error, value));
         parsed[key] = result.data;
     }
+    problems.push(...gitTokenProblems(config.name));
     refuse(problems);
     return {
         ...(parsed as Sections),
         secrets: Object.fromEntries(Object.keys(secrets).map((key) => [key, config.getSecret(key)])),
     };
+}
+
+/** The value is a secret and is never shown. */
+function gitTokenProblems(namespace: string): Problem[] {
+    const path = `${namespace}:gitTokens`;
+    const text = (pulumi.runtime.allConfig() as Record<string, string | undefined>)[path];
+    if (text === undefined || isTokensByHost(text)) {
+        return [];
+    }
+    return [{ path, wrong: "is no JSON object of hosts and tokens", accepted: '{"HOST": "TOKEN"}', fix: `pulumi config set --secret ${path} '{"HOST": "TOKEN"}'` }];
+}
+
+function isTokensByHost(text: string): boolean {
+    try {
+        const tokens = JSON.parse(text) as unknown;
+        return typeof tokens === "object" && tokens !== null && !Array.isArray(tokens) && Object.values(tokens).every((token) => typeof token === "string" && token !== "");
+    } catch {
+        return false;
+    }
 }
 
 /** The SDK has this function and leaves it out of its types. */

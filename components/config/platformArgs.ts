@@ -14,6 +14,7 @@ export function platformArgs(config: StackConfig): CmmPlatformArgs {
         registry: { ...config.registry, password: secrets.registryPassword },
         image: config.image,
         sources: config.sources,
+        gitTokens: secrets.gitTokens?.apply((text) => JSON.parse(text) as Record<string, string>),
         stages: config.stages,
         node: config.node,
         serving: { ...config.serving, hfToken: secrets.hfToken },

@@ -52,6 +52,7 @@ export const absentSections: Partial<Record<keyof typeof sections, unknown>> = {
 export const secrets = {
     builderClientKey: "PEM text of the key of builder.clientCertificate.",
     registryPassword: "Password of registry.username.",
+    gitTokens: "Tokens of private git hosts, as JSON: an object of HOST and TOKEN.",
     hfToken: "Hugging Face token for gated models.",
     kubeconfig: "kubeconfig of the cluster, as text; the ambient one where absent.",
 } as const;

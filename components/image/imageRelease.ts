@@ -4,9 +4,9 @@ import { builderHook, type BuilderArgs } from "../builder/builderHook";
 import { materialise } from "../internal/contexts";
 import { refuse } from "../internal/errors";
 import { reproducibleExport } from "../internal/image";
-import { isLoopbackRegistry } from "./reference";
-import { imageLabels } from "./registryClient";
+import { imageLabels, type RegistryCredentials, RegistryError } from "./registryClient";
 import { standInProblems } from "./standIn";
+import { dirtyProblems, versionProblems } from "./versions";
 
 export interface ImageReleaseArgs {
     /** The builder; a RemoteBuilder can be passed as it is. It pushes, without building anything. */
@@ -44,7 +44,7 @@ export class ImageRelease extends pulumi.ComponentResource {
 
     constructor(name: string, args: ImageReleaseArgs, opts?: pulumi.ComponentResourceOptions) {
         super("gh200-vllm:index:ImageRelease", name, {}, opts);
-        const hooks = [standInHook(name, args), builderHook(name, args.builder)];
+        const hooks = [labelsHook(name, args), builderHook(name, args.builder)];
         const releaseRef = pulumi.interpolate`${args.repository}:${args.tag}`;
         const fixedRef = pulumi.interpolate`${releaseRef}-${pulumi.output(args.digest).apply(shortDigest)}`;
         const image = new dockerBuild.Image(
@@ -71,17 +71,28 @@ export class ImageRelease extends pulumi.ComponentResource {
     }
 }
 
-/** An image of stand-ins gets no release name outside this machine; its own labels decide. */
-function standInHook(owner: string, args: ImageReleaseArgs): pulumi.ResourceHook {
-    const inputs = pulumi.all([args.imageRef, args.repository, args.username, args.password]);
-    const resolved = new Promise<[string, string, string | undefined, string | undefined]>((done) => void inputs.apply(done));
-    return new pulumi.ResourceHook(`${owner}:stand-in`, async () => {
-        const [imageRef, repository, username, password] = await resolved;
-        if (!isLoopbackRegistry(repository)) {
-            const credentials = username === undefined ? undefined : { username, password: password ?? "" };
-            refuse(standInProblems(repository, await imageLabels(imageRef, credentials)));
-        }
+/** What the image's own labels say decides: stand-ins, uncommitted changes and downgrades get no release name. */
+function labelsHook(owner: string, args: ImageReleaseArgs): pulumi.ResourceHook {
+    const inputs = pulumi.all([args.imageRef, args.repository, args.tag, args.username, args.password]);
+    const resolved = new Promise<[string, string, string, string | undefined, string | undefined]>((done) => void inputs.apply(done));
+    return new pulumi.ResourceHook(`${owner}:labels`, async () => {
+        const [imageRef, repository, tag, username, password] = await resolved;
+        const credentials = username === undefined ? undefined : { username, password: password ?? "" };
+        const labels = await imageLabels(imageRef, credentials);
+        const released = await releasedLabels(`${repository}:${tag}`, credentials);
+        refuse([...standInProblems(repository, labels), ...dirtyProblems(labels), ...versionProblems(labels, released)]);
     });
+}
+
+async function releasedLabels(reference: string, credentials: RegistryCredentials | undefined): Promise<Record<string, string> | undefined> {
+    try {
+        return await imageLabels(reference, credentials);
+    } catch (error) {
+        if (error instanceof RegistryError && error.status === 404) {
+            return undefined;
+        }
+        throw error;
+    }
 }
 
 function shortDigest(digest: string): string {

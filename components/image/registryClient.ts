@@ -1,9 +1,20 @@
 import { createHash } from "node:crypto";
-import { registryHost } from "./reference";
+import { isLoopbackRegistry, registryHost } from "./reference";
 
 export interface RegistryCredentials {
     username: string;
     password: string;
+}
+
+/** A registry's answer that is none of success. */
+export class RegistryError extends Error {
+    constructor(
+        url: string,
+        readonly status: number,
+        statusText: string,
+    ) {
+        super(`${url} answered ${status} ${statusText}`);
+    }
 }
 
 const manifestTypes = [
@@ -34,10 +45,15 @@ export async function platformDigest(name: string, platform: string, credentials
     return entry.digest;
 }
 
-/** Labels of an image in a registry, read from its configuration: what was truly pushed, not what was asked for. */
+/**
+ * Labels of an image in a registry, read from its configuration: what was truly pushed, not what was asked for.
+ *
+ * @param reference by digest or by tag.
+ * @throws RegistryError with the registry's status, 404 where there is no such image.
+ */
 export async function imageLabels(reference: string, credentials?: RegistryCredentials): Promise<Record<string, string>> {
     const host = registryHost(reference);
-    const [repository = "", digest = ""] = reference.slice(host.length + 1).split("@");
+    const [, repository = "", digest = ""] = /^(.+?)[@:](sha256:.+|[^:/]+)$/.exec(reference.slice(host.length + 1)) ?? [];
     const get = async <T>(kind: "manifests" | "blobs", name: string) =>
         (await authorised(`https://${host}/v2/${repository}/${kind}/${name}`, credentials)).body as T;
     type Manifest = { config?: { digest: string }; manifests?: { digest: string }[] };
@@ -64,13 +80,22 @@ async function authorised(url: string, credentials?: RegistryCredentials): Promi
         response = await request(url, `Bearer ${answer.token ?? answer.access_token ?? ""}`);
     }
     if (!response.ok) {
-        throw new Error(`${url} answered ${response.status} ${response.statusText}`);
+        throw new RegistryError(url, response.status, response.statusText);
     }
     const text = await response.text();
     return { body: JSON.parse(text) as unknown, digest: `sha256:${createHash("sha256").update(text).digest("hex")}` };
 }
 
-function request(url: string, authorization?: string): Promise<Response> {
+async function request(url: string, authorization?: string): Promise<Response> {
     const headers = { Accept: manifestTypes, ...(authorization !== undefined && { Authorization: authorization }) };
-    return fetch(url, { headers, signal: AbortSignal.timeout(20_000) });
+    const get = (address: string) => fetch(address, { headers, signal: AbortSignal.timeout(20_000) });
+    try {
+        return await get(url);
+    } catch (error) {
+        // As Docker does: a registry on this machine may speak plain HTTP.
+        if (isLoopbackRegistry(new URL(url).host)) {
+            return get(url.replace(/^https:/, "http:")).catch(() => Promise.reject(error));
+        }
+        throw error;
+    }
 }

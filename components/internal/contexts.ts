@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import * as fs from "node:fs";
 import * as path from "node:path";
@@ -56,9 +57,12 @@ export function hashFiles(root: string, files: readonly string[]): string {
     return hash.digest("hex").slice(0, 16);
 }
 
-/** All files under `root/entry`, as paths relative to `root`, without what is never built. */
+/** All files under `root/entry`, as paths relative to `root`, without what is never built; of a checkout, what git does not ignore. */
 export function listFiles(root: string, entry: string): string[] {
     const full = path.join(root, entry);
+    if (fs.existsSync(path.join(full, ".git"))) {
+        return checkoutFiles(full).map((file) => path.normalize(path.join(entry, file)));
+    }
     if (!fs.statSync(full).isDirectory()) {
         return [path.normalize(entry)];
     }
@@ -67,6 +71,12 @@ export function listFiles(root: string, entry: string): string[] {
         .filter((name) => !ignoredNames.has(name) && !name.endsWith(".pyc"))
         .flatMap((name) => listFiles(root, path.join(entry, name)))
         .map((file) => path.normalize(file));
+}
+
+/** Committed, changed and new files, submodules' too: a checkout that was built in holds gigabytes that no commit names. */
+function checkoutFiles(folder: string): string[] {
+    const list = (...args: string[]) => execFileSync("git", ["-C", folder, "ls-files", "-z", ...args], { encoding: "utf8", maxBuffer: 2 ** 28 }).split("\0");
+    return [...list("--cached", "--recurse-submodules"), ...list("--others", "--exclude-standard")].filter((file) => file !== "" && fs.existsSync(path.join(folder, file)));
 }
 
 function isExecutable(file: string): boolean {

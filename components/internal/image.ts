@@ -6,6 +6,7 @@ import { builderHook, type BuilderArgs } from "../builder/builderHook";
 import { materialise } from "./contexts";
 import { sliceDockerfile } from "./dockerfile";
 import { refuse } from "./errors";
+import { gitSecrets, type GitTokens } from "./gitAuth";
 
 /** Everything that decides one image, before Pulumi's names for it. */
 export interface ImageSpec {
@@ -21,6 +22,10 @@ export interface ImageSpec {
      */
     namedContexts: Record<string, pulumi.Input<string>>;
     buildArgs: Record<string, pulumi.Input<string>>;
+    /** Access tokens of private git contexts, by host; secret. Default: none. */
+    gitTokens?: pulumi.Input<GitTokens>;
+    /** What is said when the build starts. Default: nothing. */
+    announcement?: string;
     /** Repository that the image is pushed to, without tag. */
     repository: pulumi.Input<string>;
     /** Keep BuildKit's cache of every step beside the image, under the tag `cache-TARGET`. */
@@ -96,6 +101,7 @@ function buildInputs(spec: ImageSpec) {
         context: { location: materialise(spec.context, slice.contextPaths), named: Object.fromEntries(named) },
         target: spec.target,
         buildArgs: pick(spec.buildArgs, slice.args),
+        ...gitSecrets(spec.gitTokens, named.map(([key]) => spec.namedContexts[key])),
         platforms: [pulumi.output(spec.builder.platform) as pulumi.Output<dockerBuild.Platform>],
         push: false,
         buildOnPreview: false,
@@ -103,7 +109,7 @@ function buildInputs(spec: ImageSpec) {
 }
 
 function imageOptions(name: string, spec: ImageSpec, opts: pulumi.CustomResourceOptions): pulumi.CustomResourceOptions {
-    const hook = builderHook(name, spec.builder);
+    const hook = builderHook(name, spec.builder, spec.announcement);
     return pulumi.mergeOptions(opts, { retainOnDelete: true, hooks: { beforeCreate: [hook], beforeUpdate: [hook] } });
 }
 

@@ -16,10 +16,11 @@ import { servingProblems } from "../serving/servingProblems";
 import { VllmServer } from "../serving/vllmServer";
 import { vllmServerSchema } from "../serving/vllmServerArgs";
 import { BuildStage } from "../stages/buildStage";
+import { dirtySuffix } from "../stages/localSource";
+import { plannedStages, planText, stageLine } from "../stages/plan";
 import { gitContext } from "../stages/sources";
-import { maxJobs, stageTable } from "../stages/table";
 import { type CmmPlatformArgs, type SettledPlatform, settlePlatform } from "./cmmPlatformArgs";
-import { baseReference, openPoints, refuseOpenPoints, resolveSources } from "./openPoints";
+import { baseReference, openPoints, refuseOpenPoints, resolveSources, sourceRevision } from "./openPoints";
 
 /**
  * The whole platform in one call, in the source document's own order: builder, the seven stages, the
@@ -30,7 +31,7 @@ import { baseReference, openPoints, refuseOpenPoints, resolveSources } from "./o
 export class CmmPlatform extends pulumi.ComponentResource {
     /** `REPOSITORY@DIGEST` that is deployed. */
     public readonly deployRef!: pulumi.Output<string>;
-    /** `REPOSITORY:TAG` of the release; the image itself where an existing one is used. */
+    /** `REPOSITORY:TAG` of the release; the image itself where an existing one is used; empty for uncommitted sources. */
     public readonly releaseRef!: pulumi.Output<string>;
     /** `REPOSITORY@DIGEST` of the standalone LMCache server; empty where nothing is built. */
     public readonly lmcacheRef!: pulumi.Output<string>;
@@ -52,6 +53,9 @@ export class CmmPlatform extends pulumi.ComponentResource {
         refuseOpenPoints(platform);
         super("gh200-vllm:index:CmmPlatform", name, {}, opts);
         warnOfOpenPoints(this, platform);
+        if (pulumi.runtime.isDryRun() && platform.image.use === undefined) {
+            void pulumi.log.info(planText(platform.stages), this);
+        }
         const nodeArgs = { ...args.node, builderMiB: Math.round((args.stages?.builderMemoryGiB ?? 0) * 1024) };
         const planned = planNode(nodeArgs);
         refuseServing(platform, planned);
@@ -139,12 +143,14 @@ function buildImages(parent: CmmPlatform, name: string, args: SettledPlatform): 
         Object.entries(sources).map(([key, source]) => [key, source.path ?? gitContext(source)]),
     );
     const revisions = Object.fromEntries(
-        Object.entries(sources).map(([key, source]) => [revisionArg(key), source.path ? "local" : (source.commit ?? source.ref)]),
+        Object.entries(sources).map(([key, source]) => [revisionArg(key), sourceRevision(source)]),
     );
+    const dirty = Object.keys(sources).filter((key) => revisions[revisionArg(key)]!.endsWith(dirtySuffix));
 
     const built: Record<string, BuildStage | ManagedAllocator> = {};
     let last: pulumi.Resource = builder;
-    for (const stage of stageTable.filter(({ target }) => !stageArgs.disabled.includes(target))) {
+    const plan = plannedStages(stageArgs);
+    for (const [index, stage] of plan.entries()) {
         last = built[stage.target] = new BuildStage(
             `${name}-${stage.target}`,
             {
@@ -156,8 +162,12 @@ function buildImages(parent: CmmPlatform, name: string, args: SettledPlatform): 
                 buildArgs: {
                     ...commonArgs,
                     ...revisions,
-                    MAX_JOBS: `${maxJobs(stage, stageArgs.builderMemoryGiB, stageArgs.builderCores)}`,
+                    MAX_JOBS: `${stage.jobs}`,
+                    ...(stage.nvccThreads !== undefined && { NVCC_THREADS: `${stage.nvccThreads}` }),
+                    TRITON_ORIGIN: stageArgs.tritonOrigin ?? "wheel",
                 },
+                gitTokens: args.gitTokens,
+                announcement: stageLine(plan, index),
                 registryCache: image.registryCache,
             },
             { parent, dependsOn: [last] },
@@ -190,6 +200,11 @@ function buildImages(parent: CmmPlatform, name: string, args: SettledPlatform): 
         },
         { parent, dependsOn: [cmm] },
     );
+    const common = { lmcacheRef: lmcache.imageRef, stageDigests: pulumi.all(mapValues(built, (stage) => stage.digest)) };
+    if (dirty.length > 0) {
+        void pulumi.log.warn(developmentLine(dirty, sources), parent);
+        return { ...common, deployRef: cmm.imageRef, releaseRef: pulumi.output("") };
+    }
     const released = new ImageRelease(
         `${name}-release`,
         {
@@ -204,12 +219,13 @@ function buildImages(parent: CmmPlatform, name: string, args: SettledPlatform): 
         },
         { parent, dependsOn: [lmcache] },
     );
-    return {
-        deployRef: released.deployRef,
-        releaseRef: released.releaseRef,
-        lmcacheRef: lmcache.imageRef,
-        stageDigests: pulumi.all(mapValues(built, (stage) => stage.digest)),
-    };
+    return { ...common, deployRef: released.deployRef, releaseRef: released.releaseRef };
+}
+
+/** The image is built, checked and deployed by digest, so that it can be tried. */
+function developmentLine(dirty: string[], sources: ReturnType<typeof resolveSources>): string {
+    const places = dirty.map((key) => `gh200-vllm:sources.${key}: ${sources[key]!.path}`).join(", ");
+    return `${places}: has changes that no commit holds; the image gets no release name and is deployed by digest, for development; commit them to release it`;
 }
 
 function adoptedImage(reference: string): Images {

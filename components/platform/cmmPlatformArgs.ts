@@ -3,9 +3,11 @@ import { z } from "zod";
 import type { RemoteBuilderArgs } from "../builder/remoteBuilder";
 import { refuse } from "../internal/errors";
 import { zodProblems } from "../internal/resolve";
+import type { GitTokens } from "../internal/gitAuth";
 import type { Gh200NodeArgs } from "../node/gh200NodeArgs";
 import type { ServingArgs } from "../serving/vllmServerArgs";
 import { defaultSources } from "../stages/sources";
+import { stageTable } from "../stages/table";
 
 export interface RegistryArgs {
     /** Registry host and namespace that images are pushed below, e.g. `atl.vultrcr.com/vllm`. */
@@ -64,6 +66,10 @@ export interface StagesArgs {
     builderMemoryGiB: number;
     /** Cores of the builder. Required where an image is built. */
     builderCores: number;
+    /** Compile jobs by stage, in place of as many as fit the builder's memory; more than fit are refused. Default: none. */
+    maxJobs?: Record<string, number | undefined>;
+    /** Triton's wheel from PyPI by hash, or compiled from src-triton. Default: `wheel`, the source document's. */
+    tritonOrigin?: "wheel" | "source";
     /** Folder with pip.conf and wheels that take the place of the package index. Default: none. */
     wheelhouse?: string;
     /** Folder with the hash-locked requirements. Default: `locks` of the recipes. */
@@ -79,6 +85,8 @@ export interface CmmPlatformArgs {
     image?: ImageArgs;
     /** Sources that differ from the stage table's, by the name of their Dockerfile stage. Default: none. */
     sources?: Record<string, SourceArgs | undefined>;
+    /** Access tokens of private git hosts, by host (`HOST` or `HOST:PORT`); secret. Default: none. */
+    gitTokens?: pulumi.Input<GitTokens>;
     /** Stages and the builder's size. Required where an image is built. */
     stages?: StagesArgs;
     /** The node's memory. */
@@ -125,6 +133,11 @@ export const stagesSchema = z.strictObject({
     disabled: z.array(z.string()).default([]).meta({ description: "Stages that are left out." }),
     builderMemoryGiB: z.number().min(10).meta({ description: "Memory of the builder; it bounds the compile jobs.", unit: "GiB" }),
     builderCores: z.int().positive().meta({ description: "Cores of the builder.", unit: "cores" }),
+    maxJobs: z
+        .strictObject(Object.fromEntries(stageTable.map(({ target }) => [target, z.int().positive().optional()])))
+        .optional()
+        .meta({ description: "Compile jobs by stage, in place of as many as fit the builder's memory." }),
+    tritonOrigin: z.enum(["wheel", "source"]).default("wheel").meta({ description: "Triton's own wheel by hash, or compiled from src-triton.", source: "source document" }),
     wheelhouse: folder.optional().meta({ description: "Folder with pip.conf and wheels in place of the package index." }),
     locks: folder.optional().meta({ description: "Folder with the hash-locked Python requirements; assets/vllm/locks where absent." }),
 });

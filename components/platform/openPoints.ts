@@ -1,6 +1,8 @@
 import * as pulumi from "@pulumi/pulumi";
 import { isLoopbackRegistry } from "../image/reference";
 import { type Problem, refuse } from "../internal/errors";
+import { localRevision } from "../stages/localSource";
+import { planProblems } from "../stages/plan";
 import { defaultSources, type SourceFacts } from "../stages/sources";
 import { stageTable } from "../stages/table";
 import type { SettledPlatform, SourceArgs } from "./cmmPlatformArgs";
@@ -19,6 +21,11 @@ export function resolveSources(overrides: Record<string, SourceArgs | undefined>
     );
 }
 
+/** What of a source is built: its commit, a folder's commit and state, or its ref while it is unpinned. */
+export function sourceRevision(source: ResolvedSource): string {
+    return source.path === undefined ? (source.commit ?? source.ref) : localRevision(source.path);
+}
+
 /** `NAME@DIGEST`, or the name alone while the base is unpinned. */
 export function baseReference(base: SettledPlatform["image"]["base"]): string {
     return base.digest === undefined ? base.name : `${base.name}@${base.digest}`;
@@ -29,8 +36,11 @@ export function openPoints(args: SettledPlatform): Problem[] {
     return [...servingPoints(args), ...(args.image.use === undefined ? buildPoints(args) : [])];
 }
 
-/** Stops an update, not a preview, before its first resource. */
+/** Stops an update, not a preview, before its first resource; and both where the stages do not fit the builder. */
 export function refuseOpenPoints(args: SettledPlatform): void {
+    if (args.image.use === undefined) {
+        refuse(planProblems(args.stages));
+    }
     if (!pulumi.runtime.isDryRun()) {
         refuse(openPoints(args));
     }

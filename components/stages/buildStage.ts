@@ -1,5 +1,6 @@
 import * as pulumi from "@pulumi/pulumi";
 import type { BuilderArgs } from "../builder/builderHook";
+import type { GitTokens } from "../internal/gitAuth";
 import { buildImage } from "../internal/image";
 
 export interface BuildStageArgs {
@@ -20,6 +21,10 @@ export interface BuildStageArgs {
     namedContexts?: Record<string, pulumi.Input<string>>;
     /** Build arguments. Those that `target` does not declare are left out. */
     buildArgs?: Record<string, pulumi.Input<string>>;
+    /** Access tokens of private git contexts, by host (`HOST` or `HOST:PORT`); secret. Default: none. */
+    gitTokens?: pulumi.Input<GitTokens>;
+    /** What is said when the build starts, e.g. which stage of how many. Default: nothing. */
+    announcement?: string;
     /** Keep BuildKit's cache of every step in the repository, under `cache-TARGET`. Default: true. */
     registryCache?: boolean;
 }
@@ -47,6 +52,8 @@ export class BuildStage extends pulumi.ComponentResource {
                 target: args.target,
                 namedContexts: args.namedContexts ?? {},
                 buildArgs: args.buildArgs ?? {},
+                gitTokens: args.gitTokens,
+                announcement: args.announcement,
                 repository: args.repository,
                 registryCache: args.registryCache ?? true,
             },

@@ -1,70 +1,141 @@
+/** A figure and how it is known. */
+export interface Figure {
+    value: number;
+    /** Measured by this project, upstream's own figure, or an estimate. */
+    basis: "measured" | "upstream" | "estimate";
+    /** By what: command, machine and date, or whose figure it is. */
+    source: string;
+}
+
+/** What a wheel must hold: GPU code for the architecture, machine code, Python alone, or anything. */
+export type WheelContent = "gpu" | "machine" | "python" | "any";
+
 /** What one stage of assets/vllm/Dockerfile is and costs. */
 export interface StageFacts {
     /** Target of the Dockerfile, named as in the source document. */
     target: string;
     /** What the stage delivers, as a person would say it. */
     delivers: string;
+    /** Sources that it reads, by their names in sources.ts. */
+    sources: readonly string[];
+    /** Hash-locked requirements that it installs, by their names in assets/vllm/locks. */
+    locks: readonly string[];
+    /** Projects of the wheels that it leaves, and what each must hold. */
+    wheels: Readonly<Record<string, WheelContent>>;
     /** Whether anything is compiled; a stage that is not says in `exception` why rule 2 allows it. */
     compiled: boolean;
-    /** Why a stage that compiles nothing, or can be left out, may do so. */
+    /** Why a stage that compiles nothing may do so. */
     exception?: string;
     /** What is lost without it; present only on stages that can be left out. */
     lostWithout?: string;
     /** Peak resident memory of one compile job, GiB. */
-    memoryPerJobGiB: number;
-    /** Expected minutes on 72 Grace cores with the default jobs. Estimates, none measured on a GH200. */
-    estimatedMinutes: number;
+    memoryPerJobGiB: Figure;
+    /** Threads of one nvcc; with one architecture more than one only takes memory. Absent where nvcc does not run. */
+    nvccThreads?: number;
+    /** Expected minutes on 72 Grace cores with the default jobs. */
+    minutes: Figure;
 }
 
-/**
- * The seven stages in the order they are built. Memory per job: FlashAttention's from compiles with
- * nvcc 13.2.51 on x86 (2026-11-24), FlashInfer's and LMCache's are upstream's own figures, vLLM's is
- * FlashAttention's since it compiles the same FA3 kernels; minutes are estimates from file counts.
- */
+const estimate = (value: number, source: string): Figure => ({ value, basis: "estimate", source });
+const hopperCompiles = "nvcc 13.2.51, six FlashAttention 3 files for sm_90a, x86-64, 2026-11-24: 5.4 to 6.9 GB, 84 to 137 CPU s";
+const download = estimate(1, "a download or a copy");
+
+/** The seven stages in the order they are built. */
 export const stageTable: readonly StageFacts[] = [
     {
         target: "build-triton",
         delivers: "Triton 3.6.0",
+        sources: ["src-triton"],
+        locks: ["build", "triton"],
+        wheels: { triton: "any" },
         compiled: false,
         exception: "the source document takes the PyPI aarch64 wheel; even Triton's own source build downloads a prebuilt LLVM",
-        memoryPerJobGiB: 0,
-        estimatedMinutes: 1,
+        memoryPerJobGiB: estimate(0, "nothing is compiled"),
+        minutes: download,
     },
     {
         target: "build-triton-kernels",
         delivers: "triton_kernels of Triton v3.6.0",
+        sources: ["src-triton"],
+        locks: ["build"],
+        wheels: { triton_kernels: "python" },
         compiled: false,
         exception: "pure Python, there is nothing to compile",
-        memoryPerJobGiB: 0,
-        estimatedMinutes: 1,
+        memoryPerJobGiB: estimate(0, "nothing is compiled"),
+        minutes: download,
     },
-    { target: "build-flashinfer", delivers: "FlashInfer v0.6.6 with its kernels ahead of time", compiled: true, memoryPerJobGiB: 8, estimatedMinutes: 65 },
-    { target: "build-lmcache", delivers: "LMCache v0.4.4", compiled: true, memoryPerJobGiB: 3, estimatedMinutes: 4 },
+    {
+        target: "build-flashinfer",
+        delivers: "FlashInfer v0.6.6 with its kernels ahead of time",
+        sources: ["src-flashinfer"],
+        locks: ["build", "flashinfer"],
+        wheels: { flashinfer_python: "python", flashinfer_jit_cache: "gpu" },
+        compiled: true,
+        memoryPerJobGiB: { value: 8, basis: "upstream", source: "FlashInfer's scripts/build_flashinfer_jit_cache_whl.sh divides free memory by it on aarch64" },
+        minutes: estimate(65, "718 modules for 9.0a, upstream's limit of 180 min for eight architectures"),
+    },
+    {
+        target: "build-lmcache",
+        delivers: "LMCache v0.4.4",
+        sources: ["src-lmcache"],
+        locks: ["build"],
+        wheels: { lmcache: "gpu" },
+        compiled: true,
+        memoryPerJobGiB: { value: 3, basis: "upstream", source: "LMCache's setup_extensions/build_profiles/cuda.py: 2.7 to 3.0 GiB on CUDA 13" },
+        nvccThreads: 1,
+        minutes: estimate(4, "six CUDA files"),
+    },
     {
         target: "build-flash-attention",
         delivers: "FlashAttention 3 (hopper)",
+        sources: ["src-flash-attention", "src-flash-attn-cutlass"],
+        locks: ["build"],
+        wheels: { flash_attn_3: "gpu" },
         compiled: true,
         lostWithout: "flash_attn_interface for programs other than vLLM, which brings FA3 kernels of its own",
-        memoryPerJobGiB: 6.9,
-        estimatedMinutes: 35,
+        memoryPerJobGiB: { value: 6.9, basis: "measured", source: hopperCompiles },
+        nvccThreads: 1,
+        minutes: estimate(35, `222 files; ${hopperCompiles}`),
     },
-    { target: "build-vllm", delivers: "vLLM, branch cmm", compiled: true, memoryPerJobGiB: 6.9, estimatedMinutes: 60 },
+    {
+        target: "build-vllm",
+        delivers: "vLLM, branch cmm",
+        sources: ["src-vllm", "src-cutlass", "src-vllm-flash-attn", "src-flashmla", "src-qutlass", "src-triton"],
+        locks: ["build"],
+        wheels: { vllm: "gpu" },
+        compiled: true,
+        memoryPerJobGiB: { value: 6.9, basis: "measured", source: `it compiles the same kernels; ${hopperCompiles}` },
+        nvccThreads: 1,
+        minutes: estimate(60, "vLLM's own 25 min on a GH200 with 66 jobs, which would not fit the memory here"),
+    },
     {
         target: "build-infinistore",
         delivers: "InfiniStore",
+        sources: ["src-infinistore"],
+        locks: ["build"],
+        wheels: { infinistore: "machine" },
         compiled: true,
         lostWithout: "LMCache's infinistore:// backend",
-        memoryPerJobGiB: 1,
-        estimatedMinutes: 2,
+        memoryPerJobGiB: estimate(1, "nine C++ files"),
+        minutes: estimate(2, "80 CPU s on x86-64, 2026-11-24"),
     },
 ];
 
-/**
- * Compile jobs that fit the builder: its memory less 8 GiB for the system and BuildKit, divided by
- * what one job holds, and never more than its cores.
- */
-export function maxJobs(stage: StageFacts, builderMemoryGiB: number, builderCores: number): number {
-    const systemGiB = 8;
-    const fitting = stage.memoryPerJobGiB === 0 ? builderCores : Math.floor((builderMemoryGiB - systemGiB) / stage.memoryPerJobGiB);
-    return Math.max(1, Math.min(builderCores, fitting));
-}
+/** What stands beside «everything is built from source», and why. */
+export const exceptions: readonly { part: string; choice: string; reason: string }[] = [
+    {
+        part: "Triton",
+        choice: "PyPI's aarch64 wheel by hash (stages.tritonOrigin: wheel); `source` compiles src-triton",
+        reason: "the source document's choice; its source build downloads a prebuilt LLVM, so neither is built from source alone",
+    },
+    {
+        part: "apache-tvm-ffi",
+        choice: "PyPI's aarch64 wheel by hash, one version for build and run",
+        reason: "the source document's choice; FlashInfer's kernels are compiled against its headers",
+    },
+    {
+        part: "flashinfer-cubin",
+        choice: "left out, and out of vLLM's requirements by a patch",
+        reason: "none of its files is for SM90, its sources are not published, and it takes 1.1 GB",
+    },
+];

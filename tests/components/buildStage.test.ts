@@ -182,3 +182,26 @@ function edit(file: string, from: string, to: string): Partial<BuildStageArgs> {
     fs.writeFileSync(file, before.replace(from, to));
     return {};
 }
+
+describe("a private git context", () => {
+    const address = `https://git.example.com:3000/lmcache.git?submodules=false#${revision}`;
+    const namedContexts = { "src-lmcache": address, wheelhouse: "wheels" };
+
+    test("gets its host's token as a secret of the build's session, and no other host's", async () => {
+        const found = await inputs({ namedContexts, gitTokens: { "git.example.com:3000": "hunter2", "other.example.com": "hunter3" } });
+        expect(found.secrets).toEqual({ secret: { "GIT_AUTH_TOKEN.git.example.com:3000": "hunter2" } });
+        expect(found.ignoreSecretsInDiffCalculation).toEqual(["GIT_AUTH_HEADER.git.example.com:3000", "GIT_AUTH_TOKEN.git.example.com:3000"]);
+        const { secrets: _, ...rest } = found;
+        expect(JSON.stringify(rest)).not.toMatch(/hunter/);
+    });
+
+    test("gets a whole header where the value is one", async () => {
+        const found = await inputs({ namedContexts, gitTokens: { "git.example.com:3000": "Bearer hunter2" } });
+        expect(found.secrets).toEqual({ secret: { "GIT_AUTH_HEADER.git.example.com:3000": "Bearer hunter2" } });
+    });
+
+    test("of a stage that reads folders alone gets nothing", async () => {
+        const found = await inputs({ namedContexts: { "src-lmcache": "wheels", wheelhouse: "wheels" }, gitTokens: { "git.example.com:3000": "hunter2" } });
+        expect(JSON.stringify(found)).not.toMatch(/hunter|GIT_AUTH/);
+    });
+});

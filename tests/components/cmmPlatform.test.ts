@@ -1,9 +1,12 @@
+import * as fs from "node:fs";
+import * as path from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { platformArgs, platformProviders } from "../../components/config/platformArgs";
 import { loadConfig } from "../../components/config/load";
 import { CmmPlatform } from "../../components/platform/cmmPlatform";
 import type { CmmPlatformArgs } from "../../components/platform/cmmPlatformArgs";
+import { TestRepository } from "../support/gitServer";
 import { imageType, mockDigest, record, type Recorder, type Registration, unknown, valueOf } from "../support/mocks";
 import { baseDigest, commit, settledPlatform } from "../support/platform";
 import { programs } from "../support/program";
@@ -173,6 +176,62 @@ describe("a stage that is left out", () => {
         const { inputs } = recorder.only(imageType, "gh200-image");
         expect((inputs.dockerfile as { inline: string }).inline).not.toMatch(/^FROM \S+ AS (compile|src)-/m);
     });
+});
+
+describe("a source with changes that no commit holds", () => {
+    const sources = { ...settledPlatform().sources, "src-lmcache": { path: "lmcache" } };
+    const checkout = () => {
+        const { work, ...repository } = new TestRepository(path.resolve("lmcache.git"), { "setup.py": "one\n" });
+        fs.renameSync(work, "lmcache");
+        return repository;
+    };
+
+    test("is built and deployed by digest, for development, without a release name; one line says so", async () => {
+        const warn = vi.spyOn(pulumi.log, "warn").mockResolvedValue();
+        checkout();
+        fs.writeFileSync("lmcache/setup.py", "two\n");
+        const { deployRef, releaseRef } = platform({ sources });
+        await recorder.settled();
+        expect(warn.mock.calls.map(([text]) => text)).toEqual([
+            "gh200-vllm:sources.src-lmcache: lmcache: has changes that no commit holds; the image gets no release name and is deployed by digest, for development; commit them to release it",
+        ]);
+        expect(images()).not.toContain("gh200-release");
+        expect(await valueOf(deployRef)).toBe(`${stageRepository}@${mockDigest("gh200-image")}`);
+        expect(await valueOf(releaseRef)).toBe("");
+        const { buildArgs } = recorder.only(imageType, "gh200-build-lmcache").inputs as { buildArgs: Record<string, string> };
+        expect(buildArgs.SRC_LMCACHE_REVISION).toMatch(/^[0-9a-f]{40}-dirty$/);
+    });
+
+    test("is released like any other once they are committed, under that commit", async () => {
+        checkout();
+        platform({ sources });
+        await recorder.settled();
+        expect(images()).toContain("gh200-release");
+        const { buildArgs } = recorder.only(imageType, "gh200-build-lmcache").inputs as { buildArgs: Record<string, string> };
+        expect(buildArgs.SRC_LMCACHE_REVISION).toMatch(/^[0-9a-f]{40}$/);
+    });
+});
+
+test("stages that do not fit the builder end a preview too, before its first resource", async () => {
+    recorder = await record({ preview: true });
+    expect(refusal(() => platform({ stages: { ...stagesArgs, maxJobs: { "build-vllm": 20 } } }))).toEqual([
+        expect.stringMatching(/^gh200-vllm:stages\.maxJobs\.build-vllm: 20: build-vllm needs 146\.0 GiB: 20 jobs of 6\.9 GiB/),
+    ]);
+    await recorder.settled();
+    expect(recorder.registrations).toEqual([]);
+});
+
+test("a preview says what each stage is expected to take; an update does not repeat it", async () => {
+    const info = vi.spyOn(pulumi.log, "info").mockResolvedValue();
+    platform();
+    await recorder.settled();
+    const plans = () => info.mock.calls.filter(([text]) => text.startsWith("a build from nothing"));
+    expect(plans()).toHaveLength(0);
+    recorder = await record({ preview: true });
+    platform();
+    await recorder.settled();
+    expect(plans()).toHaveLength(1);
+    expect(plans()[0]![0]).toContain("stage 6 of 7, build-vllm");
 });
 
 test("an image that exists already is deployed, and nothing is built", async () => {

@@ -52,8 +52,8 @@ test("a release is the verified image again, under a tag that moves and one that
     });
     expect(image.retainOnDelete).toBe(true);
     expect(image.hooks).toEqual({
-        beforeCreate: ["release:stand-in", "release:builder"],
-        beforeUpdate: ["release:stand-in", "release:builder"],
+        beforeCreate: ["release:labels", "release:builder"],
+        beforeUpdate: ["release:labels", "release:builder"],
     });
 });
 
@@ -71,13 +71,19 @@ test("its inputs hold no credentials of the registry", async () => {
 });
 
 describe("before the push, the image's own labels", () => {
-    /** Answers every request with a manifest, its configuration and these labels. */
-    function registryWith(labels: Record<string, string>) {
-        const request = vi.fn((url: string) =>
-            Promise.resolve(
-                Response.json(url.includes("/manifests/") ? { config: { digest: "sha256:c" } } : { config: { Labels: labels } }),
-            ),
-        );
+    const real = { "ai.vllm.gh200.torch": "2.11.0a0", "ai.vllm.gh200.cuda": "13.2", "ai.vllm.gh200.vllm": "0.19.0" };
+    const releaseTag = "/vllm/gh200-vllm-cmm/manifests/cmm-cmm";
+
+    /** A registry with the verified image, and with the one that has the release name now, if any. */
+    function registryWith(labels: Record<string, string>, released?: Record<string, string>) {
+        const request = vi.fn((url: string) => {
+            if (url.endsWith(releaseTag) && released === undefined) {
+                return Promise.resolve(new Response("", { status: 404, statusText: "Not Found" }));
+            }
+            const manifest = url.endsWith(releaseTag) ? "sha256:released" : "sha256:c";
+            const config = { Labels: url.endsWith("sha256:released") ? released : labels };
+            return Promise.resolve(Response.json(url.includes("/manifests/") ? { config: { digest: manifest } } : { config }));
+        });
         vi.stubGlobal("fetch", request);
         return request;
     }
@@ -85,30 +91,62 @@ describe("before the push, the image's own labels", () => {
     const hook = async (overrides: Partial<ImageReleaseArgs> = {}) => {
         release(overrides);
         await recorder.settled();
-        return recorder.runHook("release:stand-in");
+        return recorder.runHook("release:labels");
     };
 
     test("refuse a release name outside this machine for stand-ins", async () => {
-        registryWith({ "ai.vllm.gh200.stand-in": "true" });
+        registryWith({ ...real, "ai.vllm.gh200.stand-in": "true" });
         expect(await hook()).toMatch(/^gh200-vllm:registry\.address: atl\.vultrcr\.com\/vllm\/gh200-vllm-cmm: the image is made of stand-ins /);
     });
 
     test("let a real image pass, read with the registry's credentials", async () => {
-        const request = registryWith({});
+        const request = registryWith(real);
         expect(await hook({ username: "pusher", password: "word" })).toBe("");
         expect(request.mock.calls.map(([url]) => url)).toEqual([
             `https://atl.vultrcr.com/v2/vllm/gh200-vllm-cmm-stages/manifests/${digest}`,
             "https://atl.vultrcr.com/v2/vllm/gh200-vllm-cmm-stages/blobs/sha256:c",
+            `https://atl.vultrcr.com/v2${releaseTag}`,
         ]);
         expect((request.mock.calls as unknown as [string, RequestInit][])[0]![1].headers).toMatchObject({
             Authorization: `Basic ${Buffer.from("pusher:word").toString("base64")}`,
         });
     });
 
-    test("are not asked for where the registry is this machine's own", async () => {
-        const request = registryWith({ "ai.vllm.gh200.stand-in": "true" });
+    test("let a stand-in pass where the registry is this machine's own", async () => {
+        registryWith({ ...real, "ai.vllm.gh200.stand-in": "true" });
         expect(await hook({ repository: "localhost:5000/vllm/gh200-vllm-cmm" })).toBe("");
-        expect(request).not.toHaveBeenCalled();
+    });
+
+    test("refuse changes that no commit holds, wherever the registry is", async () => {
+        const revision = `${"a".repeat(40)}-dirty`;
+        registryWith({ ...real, "ai.vllm.gh200.source.vllm": revision });
+        expect(await hook({ repository: "localhost:5000/vllm/gh200-vllm-cmm" })).toBe(
+            `label ai.vllm.gh200.source.vllm: ${revision}: is built from changes that no commit holds, and gets no release name; accepted: a commit; ` +
+                "commit them in the checkout of gh200-vllm:sources.src-vllm",
+        );
+    });
+
+    test.each([
+        ["ai.vllm.gh200.torch", "2.8.1", "is older than rule 1 allows; accepted: 2.9 or newer"],
+        ["ai.vllm.gh200.cuda", "12.9", "is older than rule 1 allows; accepted: 13 or newer"],
+        ["ai.vllm.gh200.vllm", "0.18.0", "is older than rule 1 allows; accepted: 0.18.1 or newer"],
+    ])("refuse %s %s", async (label, value, why) => {
+        registryWith({ ...real, [label]: value });
+        expect(await hook()).toBe(`label ${label}: ${value}: ${why}`);
+    });
+
+    test("refuse an image without a version, which any version could be", async () => {
+        const { "ai.vllm.gh200.vllm": _, ...rest } = real;
+        registryWith(rest);
+        expect(await hook()).toMatch(/^label ai\.vllm\.gh200\.vllm: is missing/);
+    });
+
+    test("refuse an image that is older than the one that has the release name, and let a newer one pass", async () => {
+        registryWith(real, { ...real, "ai.vllm.gh200.vllm": "0.19.1" });
+        expect(await hook()).toBe("label ai.vllm.gh200.vllm: 0.19.0: is older than 0.19.1, which is released; accepted: 0.19.1 or newer");
+        registryWith({ ...real, "ai.vllm.gh200.vllm": "0.20.0" }, real);
+        recorder = await record();
+        expect(await hook()).toBe("");
     });
 
     test("that cannot be read end the push", async () => {

@@ -49,6 +49,20 @@ describe("a committed stack", () => {
     });
 });
 
+describe("tokens of private git hosts", () => {
+    const loadTokens = (text: string) => load({ "gh200-vllm:gitTokens": text }, ["gh200-vllm:gitTokens"]);
+
+    test("are an object by host", () => {
+        expect(loadTokens('{"sweetapi.com": "hunter2"}').secrets.gitTokens).toBeDefined();
+    });
+
+    test.each(["hunter2", '["hunter2"]', '{"sweetapi.com": 2}', '{"sweetapi.com": ""}'])("are nothing else, and are not shown (%s)", (text) => {
+        const lines = refusal(() => loadTokens(text));
+        expect(lines).toEqual([expect.stringMatching(/^gh200-vllm:gitTokens: is no JSON object of hosts and tokens; accepted: /)]);
+        expect(lines[0]).not.toMatch(/hunter2|sweetapi/);
+    });
+});
+
 describe("secrets", () => {
     const values = {
         "gh200-vllm:builderClientKey": "key",
@@ -76,7 +90,7 @@ describe("secrets", () => {
         const lines = refusal(() => load({ [path]: { address: "a/b", username: "u", password: "hunter2" } }, [path]));
         expect(lines).toContain(
             "gh200-vllm:registry: holds a secret, which a section would hand on as plain text; " +
-                "accepted: secrets only as builderClientKey, registryPassword, hfToken, kubeconfig; pulumi config set --secret gh200-vllm:NAME",
+                "accepted: secrets only as builderClientKey, registryPassword, gitTokens, hfToken, kubeconfig; pulumi config set --secret gh200-vllm:NAME",
         );
         expect(lines.join("\n")).not.toContain("hunter2");
     });
@@ -100,7 +114,7 @@ describe("a wrong configuration", () => {
         );
         expect(lines).toEqual([
             "gh200-vllm:retries: is an unknown key; accepted: builder, registry, image, sources, stages, node, serving, cluster, approval, " +
-                "builderClientKey, registryPassword, hfToken, kubeconfig; pulumi config rm gh200-vllm:retries",
+                "builderClientKey, registryPassword, gitTokens, hfToken, kubeconfig; pulumi config rm gh200-vllm:retries",
             "gh200-vllm:builder.endpoint: 10.0.0.1: is no BuildKit address; accepted: tcp://HOST:PORT",
             "gh200-vllm:builder.name: GH200: is no buildx builder name; accepted: lower-case letters, digits, dashes",
             "gh200-vllm:registry.address: atl.vultrcr.com: is no registry and namespace; accepted: HOST/NAMESPACE",

@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { expect, test } from "vitest";
@@ -29,6 +30,31 @@ test("every compiled stage reads a source of its own, and the allocator none", (
         const { providedNames } = sliceDockerfile(text, target, [...sources, "locks", "wheelhouse"]);
         expect(providedNames.some((name) => name.startsWith("src-")), target).toBe(target !== "build-managed-alloc");
     }
+});
+
+test("each stage reads exactly the sources and installs exactly the locks that the table names", () => {
+    const pip = (slice: string) => [...slice.matchAll(/\/locks\/(\w+)\.txt/g)].map((match) => match[1]!);
+    for (const { target, sources: named, locks } of stageTable) {
+        const slice = sliceDockerfile(text, target, [...sources, "locks", "wheelhouse"]);
+        expect(slice.providedNames.filter((name) => name.startsWith("src-")).sort(), target).toEqual([...named].sort());
+        const recipe = slice.contextPaths.filter((file) => file.startsWith("build/stages/")).map((file) => fs.readFileSync(path.join(folder, file), "utf8"));
+        expect([...new Set([slice.text, ...recipe].flatMap(pip))].sort(), target).toEqual([...locks].sort());
+    }
+});
+
+test("built without the program, the Dockerfiles take the table's commits, and its refs where there is none", () => {
+    const lmcache = fs.readFileSync(path.join(repositoryRoot, "assets/lmcache/Dockerfile"), "utf8");
+    for (const [name, { commit, ref }] of Object.entries(defaultSources)) {
+        const revision = `ARG SRC_${name.slice(4).replaceAll("-", "_").toUpperCase()}_REVISION=${commit ?? ref}\n`;
+        expect(text).toContain(revision);
+        expect(lmcache.includes(revision), name).toBe(name === "src-lmcache");
+    }
+});
+
+test("the check of a stage's wheels knows the table's", () => {
+    const script = "import json, re; text = open('build/common/check-wheels').read(); print(json.dumps(eval(re.search(r'EXPECTED = (\\{.*?\\n\\})', text, re.S).group(1))))";
+    const expected = JSON.parse(execFileSync("python3", ["-c", script], { cwd: folder, encoding: "utf8" })) as object;
+    expect(expected).toEqual(Object.fromEntries(stageTable.map(({ target, wheels }) => [target, wheels])));
 });
 
 test("the final image compiles nothing: it takes every stage of the table as it was built", () => {

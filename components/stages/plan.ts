@@ -1,0 +1,77 @@
+import type { Problem } from "../internal/errors";
+import { exceptions, stageTable, type StageFacts } from "./table";
+
+export interface StagePlanArgs {
+    /** Stages that are left out; only those that the stage table says can be. Default: none. */
+    disabled: string[];
+    /** Memory of the builder in GiB, which bounds each stage's compile jobs. */
+    builderMemoryGiB: number;
+    /** Cores of the builder. */
+    builderCores: number;
+    /** Compile jobs by stage, in place of as many as fit. Too many for the memory are refused. Default: none. */
+    maxJobs?: Record<string, number | undefined>;
+    /** Triton's wheel from PyPI by hash, or compiled from src-triton. Default: `wheel`. */
+    tritonOrigin?: "wheel" | "source";
+}
+
+export type PlannedStage = StageFacts & { jobs: number };
+
+/** The operating system, BuildKit and page cache beside the compilers, GiB; an estimate. */
+const systemGiB = 8;
+
+/** Triton compiled, in figures that are all estimates: 1 to 2 GB a C++ job, 10 to 20 minutes with 16 jobs. */
+const tritonFromSource: Partial<StageFacts> = {
+    compiled: true,
+    exception: undefined,
+    memoryPerJobGiB: { value: 2, basis: "estimate", source: "C++ files of LLVM's kind" },
+    minutes: { value: 15, basis: "estimate", source: "16 jobs, with the LLVM that Triton downloads" },
+};
+
+/** The stages that are built, in order, each with its compile jobs. */
+export function plannedStages(args: StagePlanArgs): PlannedStage[] {
+    return stageTable
+        .filter(({ target }) => !args.disabled.includes(target))
+        .map((stage) => ({ ...stage, ...(stage.target === "build-triton" && args.tritonOrigin === "source" && tritonFromSource) }))
+        .map((stage) => ({ ...stage, jobs: args.maxJobs?.[stage.target] ?? fittingJobs(stage, args) }));
+}
+
+/** Compile jobs that fit beside the system, and never more than cores; at least one, which planProblems then looks at. */
+function fittingJobs(stage: StageFacts, { builderMemoryGiB, builderCores }: StagePlanArgs): number {
+    const perJob = stage.memoryPerJobGiB.value;
+    return perJob === 0 ? builderCores : Math.max(1, Math.min(builderCores, Math.floor((builderMemoryGiB - systemGiB) / perJob)));
+}
+
+/** Stages whose jobs would not fit the builder's memory: on the builder that is an OOM kill, hours later. */
+export function planProblems(args: StagePlanArgs): Problem[] {
+    return plannedStages(args).flatMap(({ target, jobs, memoryPerJobGiB }): Problem[] => {
+        const needed = systemGiB + jobs * memoryPerJobGiB.value;
+        if (needed <= args.builderMemoryGiB) {
+            return [];
+        }
+        const most = Math.floor((args.builderMemoryGiB - systemGiB) / memoryPerJobGiB.value);
+        const wrong = `${target} needs ${needed.toFixed(1)} GiB: ${jobs} ${jobs === 1 ? "job" : "jobs"} of ${memoryPerJobGiB.value} GiB and ${systemGiB} GiB for the system`;
+        return most >= 1
+            ? [{ path: `gh200-vllm:stages.maxJobs.${target}`, value: jobs, wrong, accepted: `at most ${most} with ${args.builderMemoryGiB} GiB` }]
+            : [{ path: "gh200-vllm:stages.builderMemoryGiB", value: args.builderMemoryGiB, wrong, accepted: `${needed.toFixed(1)} or more` }];
+    });
+}
+
+/** `stage 3 of 7`, what it is, its jobs and how long it is expected to take. */
+export function stageLine(stages: readonly PlannedStage[], index: number): string {
+    const { target, delivers, compiled, jobs, memoryPerJobGiB, minutes } = stages[index]!;
+    const work = compiled ? `${jobs} ${jobs === 1 ? "job" : "jobs"} of ${memoryPerJobGiB.value} GiB (${memoryPerJobGiB.basis})` : "nothing to compile";
+    return `stage ${index + 1} of ${stages.length}, ${target}: ${delivers}; ${work}; about ${minutes.value} min (${minutes.basis})`;
+}
+
+/** What a build from nothing takes, stage by stage, and what it is without. */
+export function planText(args: StagePlanArgs): string {
+    const stages = plannedStages(args);
+    const minutes = stages.reduce((sum, stage) => sum + stage.minutes.value, 0);
+    const left = stageTable.filter(({ target }) => args.disabled.includes(target));
+    return [
+        `a build from nothing, on ${args.builderCores} cores with ${args.builderMemoryGiB} GiB, one stage at a time, about ${Math.floor(minutes / 60)} h ${minutes % 60} min in all:`,
+        ...stages.map((_, index) => `  ${stageLine(stages, index)}`),
+        ...left.map(({ target, lostWithout }) => `  left out, ${target}: without ${lostWithout ?? "what it delivers"}`),
+        ...exceptions.map(({ part, choice, reason }) => `  not built from source, ${part}: ${choice}; ${reason}`),
+    ].join("\n");
+}
