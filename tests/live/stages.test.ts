@@ -1,0 +1,96 @@
+import { execFileSync } from "node:child_process";
+import * as fs from "node:fs";
+import * as os from "node:os";
+import * as path from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { LiveSandbox } from "./liveSandbox";
+import { PlainBuildx } from "./plainBuildx";
+
+/* The Dockerfiles by themselves: checked by BuildKit, and built with plain buildx as documented, without Pulumi. */
+const MINUTE = 60_000;
+const out = fs.mkdtempSync(path.join(os.tmpdir(), "gh200-out-"));
+let sandbox: LiveSandbox;
+let buildx: PlainBuildx;
+
+beforeAll(() => {
+    sandbox = new LiveSandbox();
+    sandbox.start();
+    buildx = new PlainBuildx(sandbox);
+}, 60 * MINUTE);
+
+afterAll(() => {
+    buildx?.remove();
+    sandbox?.down();
+    fs.rmSync(out, { recursive: true, force: true });
+}, 3 * MINUTE);
+
+describe("BuildKit's own checks", () => {
+    test.each([
+        ["assets/vllm", "verify"],
+        ["assets/lmcache", "lmcache"],
+    ])("find nothing in %s", (folder, target) => {
+        const { status, output } = buildx.run(["build", "--call=check", "--platform=linux/arm64", `--target=${target}`, `--build-context=build-lmcache=${out}`, folder]);
+        expect(output).toContain("Check complete, no warnings found.");
+        expect(status).toBe(0);
+    }, 2 * MINUTE);
+
+    test("would find something: an argument that no stage declares", () => {
+        const folder = path.join(out, "wrong");
+        fs.mkdirSync(folder);
+        fs.writeFileSync(path.join(folder, "Dockerfile"), "FROM scratch AS one\nCOPY ${NOWHERE} /\n");
+        const { output } = buildx.run(["build", "--call=check", folder]);
+        expect(output).toContain("UndefinedVar");
+    }, MINUTE);
+});
+
+describe("plain docker buildx build", () => {
+    test("--target build-vllm leaves the stage's wheel, its checksum and what it is made of", () => {
+        const dest = path.join(out, "vllm");
+        const { status, output } = buildx.build("build-vllm", ["-o", `type=local,dest=${dest}`]);
+        expect(status, output.slice(-4000)).toBe(0);
+        expect(execFileSync("sha256sum", ["--check", "SHA256SUMS"], { cwd: dest, encoding: "utf8" })).toMatch(/^wheels\/vllm-0\.19\.0\S*aarch64\.whl: OK$/m);
+        const info = JSON.parse(fs.readFileSync(path.join(dest, "build-info.json"), "utf8")) as Record<string, unknown>;
+        expect(info).toMatchObject({ stage: "build-vllm", standIn: true, archList: "9.0a", nvcc: "13.2.51" });
+        expect(Object.keys(info.sources as object)).toContain("src-vllm");
+    }, 10 * MINUTE);
+
+    test("twice, each time from nothing, gives the same digest", () => {
+        const digest = (name: string, args: string[]): string => {
+            const metadata = path.join(out, `${name}.json`);
+            const image = `type=image,name=${sandbox.facts.registry.address}/vllm/plain,push=true,oci-mediatypes=true,rewrite-timestamp=true`;
+            const { status, output } = buildx.build("build-lmcache", ["--provenance=false", "-o", image, `--metadata-file=${metadata}`, ...args]);
+            expect(status, output.slice(-4000)).toBe(0);
+            return (JSON.parse(fs.readFileSync(metadata, "utf8")) as Record<string, string>)["containerimage.digest"]!;
+        };
+        expect(digest("again", ["--no-cache-filter=compile-lmcache"])).toBe(digest("first", []));
+    }, 10 * MINUTE);
+
+    test.each([
+        ["EXPECTED_TORCH", "2.12.0", "base image, PyTorch: 2.11.0a0+standin.nv26.03: not what this image is built for; accepted: 2.12.0*"],
+        ["EXPECTED_CUDA", "13.3", "base image, nvcc: 13.2.51: not what this image is built for; accepted: 13.3.*"],
+    ])("refuses a base that is not what %s=%s says, before anything is compiled", (name, value, line) => {
+        const { status, output } = buildx.build("build-managed-alloc", [`--build-arg=${name}=${value}`]);
+        expect(status).not.toBe(0);
+        expect(output).toContain(line);
+        expect(output).not.toContain("[build-managed-alloc] done");
+    }, 5 * MINUTE);
+
+    test("refuses an argument that would make the image's label lie about vLLM or about a source", () => {
+        const lying = buildx.build("final", ["--build-arg=VLLM_RELEASE=0.20.0", "--build-arg=SRC_TRITON_REVISION=told"]);
+        expect(lying.status).not.toBe(0);
+        expect(lying.output).toMatch(/vLLM: 0\.\S+; accepted: |the label would (lie|say)/);
+    }, 20 * MINUTE);
+
+    test("attests what a build was made of, and names no secret in it", () => {
+        const dest = path.join(out, "attested.tar");
+        const { status, output } = buildx.build("build-managed-alloc", ["--attest=type=provenance,mode=max", "-o", `type=oci,dest=${dest},tar=false`]);
+        expect(status, output.slice(-4000)).toBe(0);
+        const texts = fs.readdirSync(path.join(dest, "blobs/sha256")).map((name) => fs.readFileSync(path.join(dest, "blobs/sha256", name), "latin1"));
+        const provenance = texts.find((text) => text.includes("slsa.dev/provenance"))!;
+        expect(provenance).toContain("build-managed-alloc");
+        expect(provenance).toContain(buildx.base.split("@sha256:")[1]);
+        for (const text of texts) {
+            expect(text).not.toContain(sandbox.password());
+        }
+    }, 10 * MINUTE);
+});

@@ -1,0 +1,150 @@
+import * as fs from "node:fs";
+import * as os from "node:os";
+import * as path from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { defaultSources } from "../../components/stages/sources";
+import { ArmRoot, checkout, type Ended, type Places } from "./armRoot";
+import { named, type Recorded, readRecord, report } from "./record";
+import { checkedOut, sdist } from "./sources";
+
+/*
+ * The Dockerfile's recipes, unchanged, on real upstream sources and the real PyTorch, in an arm64 root: patches, configure step and
+ * code generation in full, and of the compile the objects that each test names. One compiler at a time, so that what it needs can
+ * be measured. A source that cannot be had is reported as skipped, with its repository.
+ */
+const HOUR = 3_600_000;
+const root = new ArmRoot();
+const work = fs.mkdtempSync(path.join(process.env.GH200_UPSTREAM_WORK ?? os.tmpdir(), "gh200-upstream-"));
+const assets = path.join(checkout, "assets", "vllm");
+const results: Recorded[] = [];
+
+beforeAll(() => {
+    root.open();
+    const requirements = { "/build": path.join(assets, "build/common"), "/locks": path.join(assets, "locks") };
+    for (const lock of ["build", "flashinfer"]) {
+        const mark = path.join(root.folder, "etc", `upstream-${lock}`);
+        const text = fs.readFileSync(path.join(assets, "locks", `${lock}.txt`), "utf8");
+        if (!fs.existsSync(mark) || fs.readFileSync(mark, "utf8") !== text) {
+            succeeded(root.run(`/build/pip-install /locks/${lock}.txt`, {}, requirements));
+            fs.writeFileSync(mark, text);
+        }
+    }
+    // The NGC image has NumPy; the lock of the running image names it.
+    succeeded(root.run("python3 -c 'import numpy' || python3 -m pip install --quiet --root-user-action ignore --only-binary :all: numpy==2.2.6"));
+}, HOUR);
+
+afterAll(() => {
+    root.close();
+    fs.rmSync(work, { recursive: true, force: true });
+    report(results);
+});
+
+/** Runs a stage's recipe as the Dockerfile does; with `objects`, only these are compiled. */
+function stage(name: string, sources: Places, objects: string[], env: Record<string, string> = {}): { ended: Ended; record: Recorded } {
+    const out = fs.mkdtempSync(path.join(work, `${name}-`));
+    const patches = path.join(assets, "patches", name);
+    const revisions = Object.keys(defaultSources).map((source) => [`${source.replaceAll("-", "_").toUpperCase()}_REVISION`, defaultSources[source]!.commit ?? defaultSources[source]!.ref]);
+    fs.mkdirSync(path.join(root.folder, "etc/gh200"), { recursive: true });
+    fs.writeFileSync(path.join(root.folder, "etc/gh200/base.json"), '{"torch":"2.11.0","nvcc":"13.2.51","standIn":false}\n');
+    const ended = root.run(
+        `/build/run-logged build-${name} /recipe`,
+        {
+            CUDA_ARCH_LIST: "9.0a",
+            MAX_JOBS: "1",
+            NVCC_THREADS: "1",
+            SOURCE_DATE_EPOCH: "1775088000",
+            BASE_DIGEST: "none",
+            VLLM_RELEASE: "0.19.0",
+            LMCACHE_RELEASE: "0.4.4",
+            INFINISTORE_RELEASE: "0.2.33.9",
+            TRITON_ORIGIN: "wheel",
+            ...Object.fromEntries(revisions),
+            UPSTREAM_OBJECTS: objects.join(" "),
+            UPSTREAM_RECORD: "/out/record",
+            ...env,
+        },
+        {
+            "/build": path.join(assets, "build/common"),
+            "/recipe": path.join(assets, "build/stages", name),
+            "/locks": path.join(assets, "locks"),
+            "/run/gh200-compile": out,
+            "/out": out,
+            ...(fs.existsSync(patches) && { "/patches": patches }),
+            ...Object.fromEntries(Object.entries(sources).map(([source, folder]) => [`/src/${source}`, folder])),
+        },
+    );
+    fs.mkdirSync(path.join(checkout, ".gh200/upstream"), { recursive: true });
+    fs.copyFileSync(path.join(out, `build-${name}.log`), path.join(checkout, ".gh200/upstream", `build-${name}.log`));
+    const record = readRecord(name, path.join(out, "record"));
+    results.push(record);
+    return { ended, record };
+}
+
+const tree = (name: string): string => path.join(work, "sources", name);
+
+/** Every pattern matched an object, which the compiler made, for aarch64, with code for sm_90a. */
+function compiled({ ended, record }: ReturnType<typeof stage>, patterns: string[]): void {
+    expect(ended.output).toContain("stopped here on purpose");
+    expect(record.compiled.map(({ status }) => status), ended.output).toEqual(patterns.map(() => 0));
+    for (const { file } of record.compiled) {
+        const { output } = root.run(`readelf -h '${file}'; cuobjdump --list-elf '${file}'`, {}, Object.fromEntries(fs.readdirSync(tree("")).map((name) => [`/src/${name}`, tree(name)])));
+        expect(output, file).toMatch(/Machine:\s+AArch64/);
+        expect(output, file).toContain(".sm_90a.");
+    }
+}
+
+function succeeded(ended: Ended): string {
+    expect(ended.status, ended.output.slice(-4000)).toBe(0);
+    return ended.output;
+}
+
+test("PyTorch of the root is the real one, for aarch64 and CUDA 13", () => {
+    expect(succeeded(root.run("python3 -c 'import torch, platform; print(torch.__version__, torch.version.cuda, platform.machine())'"))).toMatch(/^2\.11\.0(\+cu130)? 13\.0 aarch64$/m);
+}, HOUR);
+
+test("LMCache 0.4.4: its patch fits, and a kernel compiles", () => {
+    sdist("src-lmcache", tree("src-lmcache"));
+    const objects = ["*/mem_kernels.o"];
+    compiled(stage("lmcache", { "src-lmcache": tree("src-lmcache") }, objects), objects);
+}, HOUR);
+
+test("FlashInfer 0.6.6: its package builds, every kernel's source is generated, and two kernels compile", () => {
+    sdist("src-flashinfer", tree("src-flashinfer"));
+    fs.cpSync(path.join(__dirname, "root/flashinfer-jit-cache"), path.join(tree("src-flashinfer"), "flashinfer-jit-cache"), { recursive: true });
+    const objects = ["*batch_prefill_with_kv_cache*sm90*/*paged_sm90_kernel_mask_1.cuda.o", "*/batch_decode_kernel.cuda.o"];
+    const built = stage("flashinfer", { "src-flashinfer": tree("src-flashinfer") }, objects);
+    compiled(built, objects);
+    expect(built.record.objects).toBeGreaterThan(700);
+}, 2 * HOUR);
+
+test("vLLM 0.19.0: its three patches fit, CMake configures for sm_90a, and its kernels compile", () => {
+    sdist("src-vllm", tree("src-vllm"));
+    sdist("src-flashinfer", tree("cutlass-of-flashinfer"));
+    const attention = checkedOut("src-vllm-flash-attn", tree("src-vllm-flash-attn"), ["csrc/cutlass"]);
+    named(tree("src-vllm"), "flashmla", tree("src-flashmla"));
+    named(tree("src-vllm"), "qutlass", tree("src-qutlass"));
+    if (!attention) {
+        fs.mkdirSync(tree("src-vllm-flash-attn"), { recursive: true });
+        fs.writeFileSync(path.join(tree("src-vllm-flash-attn"), "CMakeLists.txt"), "");
+    }
+    fs.mkdirSync(path.join(tree("src-triton"), "python/triton_kernels/triton_kernels"), { recursive: true });
+    const objects = ["*/cache_kernels.cu.o", "*/scaled_mm_sm90_fp8.cu.o", ...(attention ? ["*/flash_fwd_hdim128_bf16_split_sm90.cu.o"] : [])];
+    const sources = Object.fromEntries(["src-vllm", "src-vllm-flash-attn", "src-flashmla", "src-qutlass", "src-triton"].map((name) => [name, tree(name)]));
+    compiled(stage("vllm", { ...sources, "src-cutlass": path.join(tree("cutlass-of-flashinfer"), "3rdparty/cutlass") }, objects), objects);
+}, 3 * HOUR);
+
+test("InfiniStore: the whole stage, to a wheel that its own checks accept", (context) => {
+    context.skip(!checkedOut("src-infinistore", tree("src-infinistore")), `${defaultSources["src-infinistore"]!.repository} cannot be reached`);
+    succeeded(root.run("[ -e /usr/include/boost/version.hpp ] || { apt-get update && apt-get install --yes --no-install-recommends --reinstall libboost1.74-dev; }"));
+    const { ended } = stage("infinistore", { "src-infinistore": tree("src-infinistore") }, []);
+    expect(succeeded(ended)).toContain("done in");
+}, 2 * HOUR);
+
+test("FlashAttention 3: 222 CUDA files for Hopper, and one of them compiles", (context) => {
+    const had = checkedOut("src-flash-attention", tree("src-flash-attention")) && checkedOut("src-flash-attn-cutlass", tree("src-flash-attn-cutlass"));
+    context.skip(!had, `${defaultSources["src-flash-attention"]!.repository} cannot be reached`);
+    const objects = ["*/flash_fwd_hdim128_bf16_split_sm90.o"];
+    const built = stage("flash-attention", { "src-flash-attention": tree("src-flash-attention"), "src-flash-attn-cutlass": tree("src-flash-attn-cutlass") }, objects);
+    compiled(built, objects);
+    expect(built.record.cuda).toBe(222);
+}, 2 * HOUR);
