@@ -94,7 +94,10 @@ async function request(url: string, authorization?: string): Promise<Response> {
     } catch (error) {
         // As Docker does: a registry on this machine may speak plain HTTP.
         if (isLoopbackRegistry(new URL(url).host)) {
-            return get(url.replace(/^https:/, "http:")).catch(() => Promise.reject(error));
+            const plain = await get(url.replace(/^https:/, "http:")).catch(() => undefined);
+            if (plain !== undefined) {
+                return plain;
+            }
         }
         throw error;
     }

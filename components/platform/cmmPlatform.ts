@@ -20,7 +20,7 @@ import { dirtySuffix } from "../stages/localSource";
 import { plannedStages, planText, stageLine } from "../stages/plan";
 import { gitContext } from "../stages/sources";
 import { type CmmPlatformArgs, type SettledPlatform, settlePlatform } from "./cmmPlatformArgs";
-import { baseReference, openPoints, refuseOpenPoints, resolveSources, sourceRevision } from "./openPoints";
+import { baseName, baseReference, openPoints, refuseOpenPoints, resolveSources, sourceRevision } from "./openPoints";
 
 /**
  * The whole platform in one call, in the source document's own order: builder, the seven stages, the
@@ -137,6 +137,7 @@ function buildImages(parent: CmmPlatform, name: string, args: SettledPlatform): 
     const commonArgs = {
         SOURCE_DATE_EPOCH: `${image.sourceDateEpoch}`,
         BASE_IMAGE: shared.baseImage,
+        BASE_NAME: baseName(image.base),
         CUDA_ARCH_LIST: image.cudaArchList,
     };
     const sourceContexts = Object.fromEntries(

@@ -1,5 +1,5 @@
 import * as pulumi from "@pulumi/pulumi";
-import { isLoopbackRegistry } from "../image/reference";
+import { isLoopbackRegistry, registryHost } from "../image/reference";
 import { type Problem, refuse } from "../internal/errors";
 import { localRevision } from "../stages/localSource";
 import { planProblems } from "../stages/plan";
@@ -29,6 +29,11 @@ export function sourceRevision(source: ResolvedSource): string {
 /** `NAME@DIGEST`, or the name alone while the base is unpinned. */
 export function baseReference(base: SettledPlatform["image"]["base"]): string {
     return base.digest === undefined ? base.name : `${base.name}@${base.digest}`;
+}
+
+/** The base's name for the image's label; without the port of a registry on this machine, which is another every time. */
+export function baseName(base: SettledPlatform["image"]["base"]): string {
+    return isLoopbackRegistry(base.name) ? base.name.slice(registryHost(base.name).length + 1) : base.name;
 }
 
 /** What a preview can show and an update must not start with. */

@@ -43,7 +43,7 @@ afterAll(() => {
 function stage(name: string, sources: Places, objects: string[], env: Record<string, string> = {}): { ended: Ended; record: Recorded } {
     const out = fs.mkdtempSync(path.join(work, `${name}-`));
     const patches = path.join(assets, "patches", name);
-    const revisions = Object.keys(defaultSources).map((source) => [`${source.replaceAll("-", "_").toUpperCase()}_REVISION`, defaultSources[source]!.commit ?? defaultSources[source]!.ref]);
+    const revisions = Object.keys(defaultSources).map((source): [string, string] => [`${source.replaceAll("-", "_").toUpperCase()}_REVISION`, defaultSources[source]!.commit ?? defaultSources[source]!.ref]);
     fs.mkdirSync(path.join(root.folder, "etc/gh200"), { recursive: true });
     fs.writeFileSync(path.join(root.folder, "etc/gh200/base.json"), '{"torch":"2.11.0","nvcc":"13.2.51","standIn":false}\n');
     const ended = root.run(
@@ -58,7 +58,7 @@ function stage(name: string, sources: Places, objects: string[], env: Record<str
             LMCACHE_RELEASE: "0.4.4",
             INFINISTORE_RELEASE: "0.2.33.9",
             TRITON_ORIGIN: "wheel",
-            ...Object.fromEntries(revisions),
+            ...(Object.fromEntries(revisions) as Record<string, string>),
             UPSTREAM_OBJECTS: objects.join(" "),
             UPSTREAM_RECORD: "/out/record",
             ...env,
