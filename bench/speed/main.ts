@@ -1,10 +1,12 @@
-import { execFileSync, spawnSync } from "node:child_process";
+import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
 import { LiveSandbox, type Machine } from "../../tests/live/liveSandbox";
 import { ensureTools, findTool, pulumiEnvironment, pulumiTools, sandboxDirectory } from "../../tools/toolchain";
 import { bakeFile } from "./bakeFile";
+import { Baseline, tenEmptyComponents } from "./baseline";
+import { plainProgram, plainResources, plainState, type State } from "./plainProgram";
 import { type Pair, table } from "./table";
 
 const CHECKOUT = path.resolve(__dirname, "../..");
@@ -37,20 +39,40 @@ async function main(): Promise<void> {
 }
 
 async function noOp(ours: Machine): Promise<Pair[]> {
-    const empty = new EmptyProgram(await pulumiEnvironment());
+    const env = await pulumiEnvironment();
+    const state = JSON.parse(await ours.exportState()) as State;
+    const empty = new Baseline(env, tenEmptyComponents);
+    const plain = new Baseline(env, plainProgram, { "resources.json": JSON.stringify(plainResources(state)) }, { ".gh200": path.join(ours.program.folder, ".gh200") });
     try {
         empty.run("up", "--yes", "--skip-preview");
-        const preview: Pair = { what: "preview without changes", ours: [], theirs: [], against: "a program of ten empty components" };
-        const up: Pair = { what: "up without changes", ours: [], theirs: [], against: "a program of ten empty components" };
+        plain.import(plainState(state));
+        const [none, flat] = ["a program of ten empty components", "the same resources written down flat"];
+        const pair = (what: string, against: string): Pair => ({ what, against, ours: [], theirs: [] });
+        const pairs = {
+            preview: [pair("preview without changes", none), pair("preview without changes", flat)] as const,
+            up: [pair("up without changes", none), pair("up without changes", flat)] as const,
+        };
         for (let round = 0; round < ROUNDS; round += 1) {
-            preview.theirs.push(await seconds(() => empty.run("preview")));
-            preview.ours.push(await seconds(() => ours.preview()));
-            up.theirs.push(await seconds(() => empty.run("up", "--yes", "--skip-preview")));
-            up.ours.push(await seconds(() => must("up without changes", () => ours.up())));
+            for (const [command, args] of [["preview", []], ["up", ["--yes", "--skip-preview"]]] as const) {
+                const [toEmpty, toPlain] = pairs[command];
+                toEmpty.theirs.push(await seconds(() => empty.run(command, ...args)));
+                toPlain.theirs.push(await seconds(() => unchanged(plain.run(command, ...args))));
+                const mine = await seconds(() => (command === "preview" ? ours.preview() : must("up without changes", () => ours.up())));
+                toEmpty.ours.push(mine);
+                toPlain.ours.push(mine);
+            }
         }
-        return [preview, up];
+        return [...pairs.preview, ...pairs.up];
     } finally {
         empty.remove();
+        plain.remove();
+    }
+}
+
+/** A baseline that had something to do would be no baseline for a run without changes. */
+function unchanged(output: string): void {
+    if (!/Resources:\s+\d+ unchanged/.test(output)) {
+        throw new Error(`the flat program is not without changes:\n${output}`);
     }
 }
 
@@ -63,7 +85,9 @@ async function oneStage(sandbox: LiveSandbox, ours: Machine): Promise<Pair> {
         fs.writeFileSync(file, `${source}\nextern "C" const char *bench_marker() { return "${side} ${round} ${process.pid}"; }\n`);
     const bake = path.join(ours.home, "docker-bake.json");
     fs.writeFileSync(bake, JSON.stringify(bakeFile(ours.program.folder, sandbox.facts.registry.address, ours.stackConfig)));
-    // Bake has caches of its own; it starts as warm as we do.
+    // Both sides start warm: ours has told buildx of the builder, bake has its own cache.
+    change("warm", 0);
+    await must("one stage before the measurement", () => ours.up(...IMAGES_ONLY));
     runBake(sandbox, ours, bake);
     for (let round = 0; round < 3; round += 1) {
         change("ours", round);
@@ -84,49 +108,6 @@ function runBake(sandbox: LiveSandbox, ours: Machine, file: string): void {
         env: { ...process.env, HOME: ours.home, DOCKER_CONFIG: docker, BUILDX_CONFIG: path.join(ours.home, "buildx") },
         stdio: ["ignore", "ignore", "pipe"],
     });
-}
-
-/** The least that a TypeScript program of ten components can be. */
-class EmptyProgram {
-    private readonly folder = fs.mkdtempSync(path.join(os.tmpdir(), "gh200-empty-"));
-
-    constructor(private readonly env: NodeJS.ProcessEnv) {
-        const files: Record<string, string> = {
-            "Pulumi.yaml": "name: empty\nruntime: nodejs\nmain: index.ts\n",
-            "package.json": '{ "name": "empty", "devDependencies": { "typescript": "*" } }\n',
-            "tsconfig.json": fs.readFileSync(path.join(__dirname, "../../tsconfig.json"), "utf8"),
-            "index.ts": [
-                'import * as pulumi from "@pulumi/pulumi";',
-                "class Empty extends pulumi.ComponentResource {",
-                '    constructor(name: string) { super("bench:index:Empty", name); this.registerOutputs({}); }',
-                "}",
-                "for (let i = 0; i < 10; i += 1) { new Empty(`empty-${i}`); }",
-                "",
-            ].join("\n"),
-        };
-        for (const [name, text] of Object.entries(files)) {
-            fs.writeFileSync(path.join(this.folder, name), text);
-        }
-        fs.symlinkSync(path.resolve(__dirname, "../../node_modules"), path.join(this.folder, "node_modules"));
-        fs.mkdirSync(path.join(this.folder, "state"));
-        this.run("stack", "init", "bench");
-    }
-
-    run(...args: string[]): void {
-        const stack = args[0] === "stack" ? [] : ["--stack", "bench"];
-        const result = spawnSync(findTool("pulumi")?.path ?? "pulumi", [...args, ...stack, "--non-interactive"], {
-            cwd: this.folder,
-            env: { ...this.env, PULUMI_BACKEND_URL: `file://${this.folder}/state`, PULUMI_CONFIG_PASSPHRASE: "bench" },
-            encoding: "utf8",
-        });
-        if (result.status !== 0) {
-            throw new Error(`empty program: ${args.join(" ")}: ${result.stdout}${result.stderr}`);
-        }
-    }
-
-    remove(): void {
-        fs.rmSync(this.folder, { recursive: true, force: true });
-    }
 }
 
 async function must(what: string, run: () => Promise<{ status: number | null; output: string }>): Promise<void> {

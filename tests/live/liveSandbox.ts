@@ -155,6 +155,12 @@ export class Machine {
         return JSON.parse(output) as Record<string, unknown>;
     }
 
+    /** The stack's state with its secrets in plain text. */
+    async exportState(): Promise<string> {
+        const { output } = await this.program.pulumi(["stack", "export", "--stack", STACK, "--show-secrets"]);
+        return output.slice(output.indexOf("{"));
+    }
+
     /** An update of another stack of the same configuration, with further arguments. */
     buildOnly(stack: string, args: string[]): Promise<Answer> {
         return this.program.pulumi(["up", "--yes", "--skip-preview", "--stack", stack, "--config-file", path.join(this.home, "stack.yaml"), ...args]);
