@@ -7,6 +7,8 @@ import { memoryTerms } from "../components/node/describe";
 import type { Gh200NodeArgs } from "../components/node/gh200NodeArgs";
 import { memoryPicture } from "../components/node/picture";
 import { planNode } from "../components/node/planNode";
+import { defaultSources } from "../components/stages/sources";
+import { exceptions, type Figure, stageTable } from "../components/stages/table";
 
 const PAGE = path.join(__dirname, "configuration.md");
 
@@ -42,6 +44,32 @@ export function configurationPage(): string {
     lines.push("", "## Secrets", "", "Keys of their own, set with `pulumi config set --secret gh200-vllm:KEY`.", "", "| key | meaning |", "| --- | --- |");
     lines.push(...Object.entries(secrets).map(([key, meaning]) => `| \`${key}\` | ${meaning} |`), "");
     return lines.join("\n");
+}
+
+const STAGES_PAGE = path.join(__dirname, "stages.md");
+
+/** docs/stages.md with the tables in its middle made anew from the stage and source tables. */
+export function stagesPage(text = fs.readFileSync(STAGES_PAGE, "utf8")): string {
+    const figure = ({ value, basis, source }: Figure, unit: string) => (value === 0 ? "" : `${value} ${unit}, ${basis}: ${source}`);
+    const made = [
+        "| stage | delivers | sources | wheels | memory of one job | minutes on 72 cores |",
+        "| --- | --- | --- | --- | --- | --- |",
+        ...stageTable.map((stage) => {
+            const wheels = Object.entries(stage.wheels).map(([project, content]) => `${project} (${content})`);
+            const cells = [`\`${stage.target}\``, stage.delivers, stage.sources.join(", "), wheels.join(", "), figure(stage.memoryPerJobGiB, "GiB"), figure(stage.minutes, "min")];
+            return `| ${cells.join(" | ")} |`;
+        }),
+        "",
+        ...stageTable.flatMap(({ target, lostWithout }) => (lostWithout === undefined ? [] : [`\`${target}\` can be left out (\`stages.disabled\`). Lost without it: ${lostWithout}.`, ""])),
+        "| source | repository | ref | commit |",
+        "| --- | --- | --- | --- |",
+        ...Object.entries(defaultSources).map(([name, { repository, ref, commit, because }]) => `| ${name} | ${repository} | ${ref}${because === undefined ? "" : `: ${because}`} | ${commit ?? "unpinned"} |`),
+        "",
+        "| not built from source | what is done | why |",
+        "| --- | --- | --- |",
+        ...exceptions.map(({ part, choice, reason }) => `| ${part} | ${choice} | ${reason} |`),
+    ];
+    return text.replace(/(<!-- made by[^\n]*begin -->\n)[^]*?(<!-- end -->)/, (_, begin: string, end: string) => `${begin}${made.join("\n")}\n${end}`);
 }
 
 function rows(node: Leaf, prefix: string): string[] {
@@ -86,6 +114,7 @@ export function memoryPictures(): Record<string, string> {
 
 if (require.main === module) {
     fs.writeFileSync(PAGE, configurationPage());
+    fs.writeFileSync(STAGES_PAGE, stagesPage());
     for (const [file, svg] of Object.entries(memoryPictures())) {
         fs.writeFileSync(path.join(__dirname, file), svg);
     }

@@ -26,8 +26,7 @@ const manifestTypes = [
 
 /** Digest of the manifest that a tag names for a platform, e.g. `linux/arm64`, which an index may hold beside others. */
 export async function platformDigest(name: string, platform: string, credentials?: RegistryCredentials): Promise<string> {
-    const host = registryHost(name);
-    const [, repository = "", tag = ""] = /^(.+):([^:/]+)$/.exec(name.slice(host.length + 1)) ?? [];
+    const { host, repository, reference: tag } = manifestOf(name);
     type Entry = { digest: string; platform?: { os: string; architecture: string } };
     const { body, digest } = await authorised(`https://${host}/v2/${repository}/manifests/${tag}`, credentials);
     const { manifests, config } = body as { manifests?: Entry[]; config?: { digest: string } };
@@ -52,8 +51,7 @@ export async function platformDigest(name: string, platform: string, credentials
  * @throws RegistryError with the registry's status, 404 where there is no such image.
  */
 export async function imageLabels(reference: string, credentials?: RegistryCredentials): Promise<Record<string, string>> {
-    const host = registryHost(reference);
-    const [, repository = "", digest = ""] = /^(.+?)[@:](sha256:.+|[^:/]+)$/.exec(reference.slice(host.length + 1)) ?? [];
+    const { host, repository, reference: digest } = manifestOf(reference);
     const get = async <T>(kind: "manifests" | "blobs", name: string) =>
         (await authorised(`https://${host}/v2/${repository}/${kind}/${name}`, credentials)).body as T;
     type Manifest = { config?: { digest: string }; manifests?: { digest: string }[] };
@@ -68,27 +66,71 @@ export async function imageLabels(reference: string, credentials?: RegistryCrede
     return config?.Labels ?? {};
 }
 
-/** GET as JSON and by its digest, with the registry's own choice of Basic or token authentication. */
+/** Every tag of a repository, in the registry's order; none where the repository does not exist. */
+export async function listTags(repository: string, credentials?: RegistryCredentials): Promise<string[]> {
+    const host = registryHost(repository);
+    const tags: string[] = [];
+    for (let url: string | undefined = `https://${host}/v2/${repository.slice(host.length + 1)}/tags/list?n=100`; url !== undefined; ) {
+        const response: Response = await answered("GET", url, credentials);
+        if (response.status === 404) {
+            return [];
+        }
+        tags.push(...(((await ok(url, response).json()) as { tags?: string[] | null }).tags ?? []));
+        const next = /<([^>]+)>;\s*rel="?next"?/.exec(response.headers.get("link") ?? "")?.[1];
+        url = next === undefined ? undefined : new URL(next, url).href;
+    }
+    return tags;
+}
+
+/** Digest of the manifest that `REPOSITORY:TAG` names. */
+export async function tagDigest(name: string, credentials?: RegistryCredentials): Promise<string> {
+    const { repository, reference, host } = manifestOf(name);
+    return (await authorised(`https://${host}/v2/${repository}/manifests/${reference}`, credentials)).digest;
+}
+
+/** Deletes the manifest `REPOSITORY@DIGEST`, and with it every tag that names it. */
+export async function deleteManifest(name: string, credentials?: RegistryCredentials): Promise<void> {
+    const { repository, reference, host } = manifestOf(name);
+    const url = `https://${host}/v2/${repository}/manifests/${reference}`;
+    ok(url, await answered("DELETE", url, credentials));
+}
+
+function manifestOf(name: string): { host: string; repository: string; reference: string } {
+    const host = registryHost(name);
+    const [, repository = "", reference = ""] = /^(.+?)[@:](sha256:.+|[^:/]+)$/.exec(name.slice(host.length + 1)) ?? [];
+    return { host, repository, reference };
+}
+
+/** GET as JSON, and by the digest of what came. */
 async function authorised(url: string, credentials?: RegistryCredentials): Promise<{ body: unknown; digest: string }> {
-    const basic = credentials && `Basic ${Buffer.from(`${credentials.username}:${credentials.password}`).toString("base64")}`;
-    let response = await request(url, basic);
-    const challenge = response.headers.get("www-authenticate") ?? "";
-    if (response.status === 401 && /^bearer /i.test(challenge)) {
-        const field = (name: string) => new RegExp(`${name}="([^"]*)"`).exec(challenge)?.[1] ?? "";
-        const query = new URLSearchParams({ service: field("service"), scope: field("scope") });
-        const answer = (await (await request(`${field("realm")}?${query}`, basic)).json()) as { token?: string; access_token?: string };
-        response = await request(url, `Bearer ${answer.token ?? answer.access_token ?? ""}`);
-    }
-    if (!response.ok) {
-        throw new RegistryError(url, response.status, response.statusText);
-    }
-    const text = await response.text();
+    const text = await ok(url, await answered("GET", url, credentials)).text();
     return { body: JSON.parse(text) as unknown, digest: `sha256:${createHash("sha256").update(text).digest("hex")}` };
 }
 
-async function request(url: string, authorization?: string): Promise<Response> {
+/** The registry's answer, with its own choice of Basic or token authentication. */
+async function answered(method: string, url: string, credentials?: RegistryCredentials): Promise<Response> {
+    const basic = credentials && `Basic ${Buffer.from(`${credentials.username}:${credentials.password}`).toString("base64")}`;
+    const response = await request(method, url, basic);
+    const challenge = response.headers.get("www-authenticate") ?? "";
+    if (response.status !== 401 || !/^bearer /i.test(challenge)) {
+        return response;
+    }
+    const field = (name: string) => new RegExp(`${name}="([^"]*)"`).exec(challenge)?.[1] ?? "";
+    const query = new URLSearchParams({ service: field("service"), scope: field("scope") });
+    const answer = (await (await request("GET", `${field("realm")}?${query}`, basic)).json()) as { token?: string; access_token?: string };
+    return request(method, url, `Bearer ${answer.token ?? answer.access_token ?? ""}`);
+}
+
+function ok(url: string, response: Response): Response {
+    if (!response.ok) {
+        throw new RegistryError(url, response.status, response.statusText);
+    }
+    return response;
+}
+
+async function request(method: string, url: string, authorization?: string): Promise<Response> {
     const headers = { Accept: manifestTypes, ...(authorization !== undefined && { Authorization: authorization }) };
-    const get = (address: string) => fetch(address, { headers, signal: AbortSignal.timeout(20_000) });
+    const get = (address: string) => fetch(address, { method, headers, signal: AbortSignal.timeout(20_000) });
     try {
         return await get(url);
     } catch (error) {

@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { expect, test } from "vitest";
-import { configurationPage, memoryPictures } from "../../docs/generate";
+import { configurationPage, memoryPictures, stagesPage } from "../../docs/generate";
 
 const root = path.resolve(__dirname, "../..");
 
@@ -17,6 +17,12 @@ test.each([
 
 test("docs/configuration.md is what `npm run docs` makes of the schemas", () => {
     expect(fs.readFileSync(path.join(root, "docs/configuration.md"), "utf8")).toBe(configurationPage());
+});
+
+test("the tables of docs/stages.md are what `npm run docs` makes of the stage and source tables", () => {
+    const page = fs.readFileSync(path.join(root, "docs/stages.md"), "utf8");
+    expect(stagesPage(page)).toBe(page);
+    expect(page).toContain("| `build-vllm` |");
 });
 
 test("the pictures of the memory plan are what `npm run docs` makes of the same functions", () => {
