@@ -17,7 +17,7 @@ export function platformArgs(config: StackConfig): CmmPlatformArgs {
         gitTokens: secrets.gitTokens?.apply((text) => JSON.parse(text) as Record<string, string>),
         stages: config.stages,
         node: config.node,
-        serving: { ...config.serving, hfToken: secrets.hfToken },
+        serving: { ...config.serving, hfToken: secrets.hfToken, kubeconfig: secrets.kubeconfig, kubeContext: config.cluster.context },
     };
     refuseOpenPoints(settlePlatform(args));
     return args;

@@ -17,6 +17,8 @@ const servingSchema = vllmServerSchema.omit({
     pullUsername: true,
     pullPassword: true,
     hfToken: true,
+    kubeconfig: true,
+    kubeContext: true,
     lmcacheUrl: true,
     pinnedMiB: true,
 });

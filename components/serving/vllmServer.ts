@@ -8,13 +8,14 @@ import { refuse } from "../internal/errors";
 import { resolve } from "../internal/resolve";
 import { dockerConfigJson, podSpec, rolloutSeconds, selectorLabels, startupSeconds, type VllmPod, vllmPort } from "./manifests";
 import { disruptionBudget, leaderWorkerSetSpec, networkPolicy, rolloutStrategy, routeSpec, scaledObjectSpec, serviceMonitorSpec } from "./objects";
+import { rolloutReport } from "./rolloutReport";
 import { describeServing, nodesPerReplica, servingProblems } from "./servingProblems";
 import { type ResolvedVllmServer, type VllmServerArgs, vllmServerSchema } from "./vllmServerArgs";
 
 /** What decides how long a start and an end may take. */
 const waits = vllmServerSchema.pick({ modelGiB: true, readGiBps: true, warmupSeconds: true, shutdownSeconds: true }).strip();
 
-type Settings = Omit<ResolvedVllmServer, "image" | "pullUsername" | "pullPassword" | "hfToken">;
+type Settings = Omit<ResolvedVllmServer, "image" | "pullUsername" | "pullPassword" | "hfToken" | "kubeconfig" | "kubeContext">;
 type Metadata = (suffix?: string) => { name: string; namespace: pulumi.Output<string>; labels: Record<string, string> };
 
 /**
@@ -44,7 +45,7 @@ export class VllmServer extends pulumi.ComponentResource {
         const metadata = (suffix = "") => ({ name: `${name}${suffix}`, namespace: resolved.namespace, labels });
         const account = new ServiceAccount(name, { metadata: metadata(), automountServiceAccountToken: false }, inNamespace);
         const secrets = credentials(name, args, resolved, metadata, inNamespace);
-        const { image, pullUsername: _user, pullPassword: _password, hfToken: _token, ...known } = resolved;
+        const { image, pullUsername: _user, pullPassword: _password, hfToken: _token, kubeconfig, kubeContext, ...known } = resolved;
         const settings = (pulumi.output(known) as pulumi.Output<Settings>).apply((values) => {
             refuse(servingProblems(values));
             return values;
@@ -71,7 +72,12 @@ export class VllmServer extends pulumi.ComponentResource {
         const { tensorParallelSize = 1, pipelineParallelSize = 1, gpusPerNode = 1 } = args;
         const nodes = nodesPerReplica({ tensorParallelSize, pipelineParallelSize, gpusPerNode });
         const manyNodes = nodes > 1;
-        const afterSecrets = { ...child, customTimeouts: { create: timeout, update: timeout }, dependsOn: [account, ...secrets, ...(cache === undefined ? [] : [cache])] };
+        const report = rolloutReport(
+            name,
+            this,
+            pulumi.all([settings, kubeconfig, kubeContext]).apply(([terms, text, context]) => ({ namespace: terms.namespace, access: { kubeconfig: text, context }, terms })),
+        );
+        const afterSecrets = { ...child, hooks: { onError: [report] }, customTimeouts: { create: timeout, update: timeout }, dependsOn: [account, ...secrets, ...(cache === undefined ? [] : [cache])] };
         const workload = manyNodes
             ? new CustomResource(
                   name,

@@ -146,6 +146,10 @@ export interface ServingArgs {
     modelCacheClaim?: pulumi.Input<string>;
     /** Hugging Face token for gated models; secret. */
     hfToken?: pulumi.Input<string>;
+    /** kubeconfig of the cluster as text, to say why a rollout failed; secret. Default: the ambient one. */
+    kubeconfig?: pulumi.Input<string>;
+    /** Context of it. Default: the current one. */
+    kubeContext?: pulumi.Input<string>;
 }
 
 export interface VllmServerArgs extends ServingArgs {
@@ -258,6 +262,8 @@ export const vllmServerSchema = z.strictObject({
     pullUsername: z.string().default("").meta({ description: "Registry user who may pull the image." }),
     pullPassword: z.string().default("").meta({ description: "That user's password.", secret: true }),
     hfToken: z.string().default("").meta({ description: "Hugging Face token.", secret: true }),
+    kubeconfig: z.string().default("").meta({ description: "kubeconfig of the cluster.", secret: true }),
+    kubeContext: z.string().default("").meta({ description: "Context of it." }),
 });
 export type ResolvedVllmServer = z.output<typeof vllmServerSchema>;
 const shapesAgree: SameShape<pulumi.Unwrap<VllmServerArgs>, z.input<typeof vllmServerSchema>> = true;

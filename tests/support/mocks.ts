@@ -95,6 +95,7 @@ export async function record({ preview = false, outputs = {} as Record<string, o
         hooks.set(request.getName(), request.getCallback()!);
         callback(null, {});
     };
+    monitor.registerErrorHook = (_request, callback) => callback(null, {});
     return {
         registrations,
         hookNames: () => [...hooks.keys()],
@@ -161,6 +162,7 @@ export function unknownOutput<T>(): pulumi.Output<T> {
 interface MockMonitor {
     registerResource(request: resources.RegisterResourceRequest, callback: unknown): Promise<void>;
     registerResourceHook(request: resources.RegisterResourceHookRequest, callback: (error: null, answer: object) => void): void;
+    registerErrorHook(request: object, callback: (error: null, answer: object) => void): void;
 }
 
 function registration(request: resources.RegisterResourceRequest): Registration {
