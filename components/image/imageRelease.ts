@@ -21,6 +21,8 @@ export interface ImageReleaseArgs {
     tag: pulumi.Input<string>;
     /** Seconds since 1970 that the image was built with; another value would give another digest. */
     sourceDateEpoch: pulumi.Input<string>;
+    /** Whether versions may be lower than those of the image that has the tag now: an approved rollback. Default: false. */
+    allowDowngrade?: boolean;
     /** Registry user who may read the image's labels. Default: none. */
     username?: pulumi.Input<string>;
     /** That user's password; secret. */
@@ -79,7 +81,7 @@ function labelsHook(owner: string, args: ImageReleaseArgs): pulumi.ResourceHook 
         const [imageRef, repository, tag, username, password] = await resolved;
         const credentials = username === undefined ? undefined : { username, password: password ?? "" };
         const labels = await imageLabels(imageRef, credentials);
-        const released = await releasedLabels(`${repository}:${tag}`, credentials);
+        const released = args.allowDowngrade ? undefined : await releasedLabels(`${repository}:${tag}`, credentials);
         refuse([...standInProblems(repository, labels), ...dirtyProblems(labels), ...versionProblems(labels, released)]);
     });
 }

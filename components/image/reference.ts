@@ -32,3 +32,8 @@ export function registryHost(reference: string): string {
 export function isLoopbackRegistry(reference: string): boolean {
     return /^(localhost|127(\.\d+){3}|\[::1\])(:\d+)?$/.test(registryHost(reference));
 }
+
+/** `REPOSITORY@sha256:DIGEST`. */
+export function isDigestReference(reference: string): boolean {
+    return /^[^@\s]+@sha256:[0-9a-f]{64}$/.test(reference);
+}

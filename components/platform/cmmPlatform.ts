@@ -215,6 +215,7 @@ function buildImages(parent: CmmPlatform, name: string, args: SettledPlatform): 
             repository: release,
             tag: releaseTag({ ...image, registry: args.registry.address }),
             sourceDateEpoch: commonArgs.SOURCE_DATE_EPOCH,
+            allowDowngrade: args.rollback ?? false,
             username: args.registry.username,
             password: args.registry.password,
         },

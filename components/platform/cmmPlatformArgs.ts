@@ -93,6 +93,8 @@ export interface CmmPlatformArgs {
     node: Gh200NodeArgs;
     /** What is served. */
     serving: ServingArgs;
+    /** Whether this update goes back to a state that the stack had, and so may lower versions. Default: false. */
+    rollback?: boolean;
 }
 
 const digest = z.string().regex(/^sha256:[0-9a-f]{64}$/, { error: "is no digest; accepted: sha256: and 64 hex digits" });

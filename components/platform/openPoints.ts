@@ -1,10 +1,11 @@
 import * as pulumi from "@pulumi/pulumi";
 import { isLoopbackRegistry, registryHost } from "../image/reference";
 import { type Problem, refuse } from "../internal/errors";
+import { declaredBuilderProblems } from "../rules/builder";
+import { leftOutProblems } from "../rules/stages";
 import { localRevision } from "../stages/localSource";
 import { planProblems } from "../stages/plan";
 import { defaultSources, type SourceFacts } from "../stages/sources";
-import { stageTable } from "../stages/table";
 import type { SettledPlatform, SourceArgs } from "./cmmPlatformArgs";
 
 export type ResolvedSource = SourceFacts & { path?: string };
@@ -96,16 +97,10 @@ function buildPoints(args: SettledPlatform): Problem[] {
             });
         }
     }
-    for (const target of args.stages.disabled) {
-        const stage = stageTable.find((candidate) => candidate.target === target);
-        if (stage?.lostWithout === undefined) {
-            problems.push({
-                path: "gh200-vllm:stages.disabled",
-                value: target,
-                wrong: stage === undefined ? "is no stage" : "cannot be left out",
-                accepted: stageTable.filter((candidate) => candidate.lostWithout).map((candidate) => candidate.target).join(", "),
-            });
-        }
+    const { endpoint, caCertificate, allowEmulation } = args.builder;
+    if (typeof endpoint === "string") {
+        problems.push(...declaredBuilderProblems("gh200-vllm:builder", { endpoint, encrypted: (caCertificate ?? "") !== "", allowEmulation: allowEmulation === true }));
     }
+    problems.push(...leftOutProblems("gh200-vllm:stages.disabled", args.stages.disabled));
     return problems;
 }
