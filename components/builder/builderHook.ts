@@ -1,6 +1,9 @@
 import * as pulumi from "@pulumi/pulumi";
 import { refuse } from "../internal/errors";
 import { writeBuilder } from "./buildxStore";
+import { buildLog, listBuilds, withControl } from "./control";
+import { failureReport, type Inputs, writeReport } from "./failureReport";
+import { holderLine } from "./holder";
 import { type BuilderConnection, builderProblems, oldestBuildkit, probeBuilder, unreachableProblem } from "./probe";
 
 /** The builder that an image is built on. A RemoteBuilder has these properties and can be passed as it is. */
@@ -46,10 +49,61 @@ export function builderHook(owner: string, builder: BuilderArgs, announcement?: 
             throw error;
         });
         refuse(builderProblems(resolved, facts));
+        builders.set(resolved.endpoint, facts.id);
+        const active = await withControl(resolved, (client) => listBuilds(client, true));
+        if (active.length > 0) {
+            await pulumi.log.info(holderLine(resolved.endpoint, active, new Date()));
+        }
         if (announcement !== undefined) {
             await pulumi.log.info(announcement);
         }
     });
+}
+
+const builders = new Map<string, string>();
+
+/** Worker of the builder that this run built on; undefined where it has built nothing there. */
+export function usedBuilder(endpoint: string): string | undefined {
+    return builders.get(endpoint);
+}
+
+/**
+ * A hook for a build that failed: it writes the report (stage, end of the log, what changed, how to go on) to a file,
+ * shows it, and answers that nothing is retried. One serves every image of a builder.
+ */
+export function failureHook(owner: string, builder: BuilderArgs): pulumi.ErrorHook {
+    const known = failureHooks.get(builder);
+    if (known !== undefined) {
+        return known;
+    }
+    const connection = resolvedConnection(builder);
+    const hook = new pulumi.ErrorHook(`${owner}:failure`, async ({ name, errors, newInputs = {}, oldInputs }) => {
+        const resolved = await connection;
+        const target = String((newInputs as { target?: string }).target ?? "");
+        const { ref, log } = await failedBuild(resolved, target);
+        const failure = {
+            ...{ stack: `${pulumi.getProject()}/${pulumi.getStack()}`, resource: name, target, endpoint: resolved.endpoint, time: new Date() },
+            ...{ ref, log, errors, oldInputs: oldInputs as Inputs | undefined, newInputs: newInputs as Inputs },
+        };
+        await pulumi.log.error(`${failureReport(failure)}\nThis report: ${writeReport(failure)}`);
+        return false;
+    });
+    failureHooks.set(builder, hook);
+    return hook;
+}
+
+const failureHooks = new WeakMap<BuilderArgs, pulumi.ErrorHook>();
+
+/** The latest build of the target that failed, and what it printed. A builder that is gone has nothing to say. */
+async function failedBuild(connection: BuilderConnection, target: string): Promise<{ ref: string | undefined; log: string[] }> {
+    try {
+        return await withControl(connection, async (client) => {
+            const failed = (await listBuilds(client, false)).filter((build) => build.error !== "" && build.target === target).at(-1);
+            return { ref: failed?.ref, log: failed === undefined ? [] : await buildLog(client, failed.ref) };
+        });
+    } catch {
+        return { ref: undefined, log: [] };
+    }
 }
 
 /** The connection in resolved values. In a preview it may never settle; only hooks of an update wait for it. */

@@ -1,6 +1,5 @@
-import * as path from "node:path";
-import type * as grpc from "@grpc/grpc-js";
-import { Problem } from "../internal/errors";
+import type { Problem } from "../internal/errors";
+import { answerTimeoutMs, type ListWorkersResponse, withControl } from "./control";
 
 /** What a builder is asked and must be, in resolved values. */
 export interface BuilderConnection {
@@ -17,6 +16,8 @@ export interface BuilderConnection {
 
 /** What a BuildKit daemon says of itself. */
 export interface BuilderFacts {
+    /** Of the worker; it stays for as long as the daemon's own folder does. */
+    id: string;
     version: string;
     /** In the daemon's own order: a daemon lists the platform it runs on before those it emulates. */
     platforms: string[];
@@ -25,34 +26,20 @@ export interface BuilderFacts {
 /** The first with per-step memory limits (`exec.meta.linux.resources`). */
 export const oldestBuildkit = "0.31.0";
 
-/** A dead address is told within this time; docker-build itself needs 20 s and does not say why. */
-const probeTimeoutMs = 4_000;
-
-interface ListWorkersResponse {
-    record: {
-        platforms: { OS: string; Architecture: string; Variant: string }[];
-        BuildkitVersion: { version: string } | null;
-    }[];
-}
-
 /** Asks the daemon for its version and platforms. Rejects with a sentence, never with a stack of gRPC. */
-export async function probeBuilder(connection: BuilderConnection): Promise<BuilderFacts> {
-    const client = await controlClient(connection);
-    try {
+export function probeBuilder(connection: BuilderConnection): Promise<BuilderFacts> {
+    return withControl(connection, async (client) => {
         const response = await new Promise<ListWorkersResponse>((resolve, reject) => {
-            const deadline = new Date(Date.now() + probeTimeoutMs);
-            client.ListWorkers({}, { deadline }, (error: grpc.ServiceError | null, value: ListWorkersResponse) =>
-                error ? reject(error) : resolve(value),
-            );
+            const deadline = new Date(Date.now() + answerTimeoutMs);
+            client.ListWorkers({}, { deadline }, (error, value) => (error ? reject(error) : resolve(value)));
         });
         const worker = response.record[0];
         return {
+            id: worker?.ID ?? "",
             version: worker?.BuildkitVersion?.version ?? "unknown",
             platforms: (worker?.platforms ?? []).map((p) => [p.OS, p.Architecture, p.Variant].filter(Boolean).join("/")),
         };
-    } finally {
-        client.close();
-    }
+    });
 }
 
 /** Why this daemon may not build for us; empty when it may. */
@@ -98,7 +85,7 @@ export function unreachableProblem(connection: BuilderConnection, error: unknown
         value: connection.endpoint,
         wrong: untrusted
             ? `the TLS handshake failed (${reason(text)})`
-            : `no BuildKit daemon answered within ${probeTimeoutMs / 1000} s (${reason(text)})`,
+            : `no BuildKit daemon answered within ${answerTimeoutMs / 1000} s (${reason(text)})`,
         accepted: "a daemon that trusts builder.clientCertificate and is signed by builder.caCertificate",
         fix: untrusted
             ? "check builder.caCertificate, builder.clientCertificate, builder.serverName and the builderClientKey secret"
@@ -127,35 +114,4 @@ function reason(text: string): string {
         .replace(/\.? *Resolution note:.*$/, "")
         .replace(/\s+/g, " ")
         .slice(0, 160);
-}
-
-type ControlClient = grpc.Client & {
-    ListWorkers(
-        request: object,
-        options: grpc.CallOptions,
-        callback: (error: grpc.ServiceError | null, value: ListWorkersResponse) => void,
-    ): void;
-};
-
-/** gRPC is loaded here alone: a preview, or an update without a build, does without it. */
-async function controlClient(connection: BuilderConnection): Promise<ControlClient> {
-    const [grpc, protoLoader] = await Promise.all([import("@grpc/grpc-js"), import("@grpc/proto-loader")]);
-    const definition = protoLoader.loadSync(path.join(__dirname, "control.proto"), { keepCase: true, defaults: true });
-    const loaded = grpc.loadPackageDefinition(definition) as unknown as {
-        moby: { buildkit: { v1: { Control: grpc.ServiceClientConstructor } } };
-    };
-    const credentials =
-        connection.caCertificate === ""
-            ? grpc.credentials.createInsecure()
-            : grpc.credentials.createSsl(
-                  Buffer.from(connection.caCertificate),
-                  Buffer.from(connection.clientKey),
-                  Buffer.from(connection.clientCertificate),
-              );
-    const address = connection.endpoint.replace(/^tcp:\/\//, "");
-    const override = connection.serverName === "" ? {} : { "grpc.ssl_target_name_override": connection.serverName };
-    return new loaded.moby.buildkit.v1.Control(address, credentials, {
-        ...override,
-        "grpc.enable_http_proxy": 0,
-    }) as unknown as ControlClient;
 }

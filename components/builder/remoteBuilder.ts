@@ -100,7 +100,9 @@ export class RemoteBuilder extends pulumi.ComponentResource {
     public readonly allowEmulation!: pulumi.Output<boolean>;
 
     constructor(name: string, args: RemoteBuilderArgs, opts?: pulumi.ComponentResourceOptions) {
-        super("gh200-vllm:index:RemoteBuilder", name, {}, opts);
+        // Inputs, because that is what policies see before anything is done.
+        const declared = { endpoint: args.endpoint ?? "", encrypted: args.caCertificate !== undefined, allowEmulation: args.allowEmulation ?? false };
+        super("gh200-vllm:index:RemoteBuilder", name, declared, opts);
         const { buildxBuilderResource: _, ...resolved } = resolve("builder", remoteBuilderSchema, args);
         const outputs = { ...resolved, clientKey: pulumi.secret(args.clientKey ?? "") };
         if (args.buildxBuilderResource) {

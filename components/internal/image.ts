@@ -2,7 +2,8 @@ import { createHash } from "node:crypto";
 import * as fs from "node:fs";
 import * as dockerBuild from "@pulumi/docker-build";
 import * as pulumi from "@pulumi/pulumi";
-import { builderHook, type BuilderArgs } from "../builder/builderHook";
+import { builderHook, failureHook, type BuilderArgs } from "../builder/builderHook";
+import { builtForArgument } from "../builder/control";
 import { materialise } from "./contexts";
 import { sliceDockerfile } from "./dockerfile";
 import { refuse } from "./errors";
@@ -60,7 +61,7 @@ export function buildImage(name: string, spec: ImageSpec, opts: pulumi.CustomRes
     const image = new dockerBuild.Image(
         name,
         {
-            ...inputs,
+            ...forWhom(inputs),
             tags: [tag],
             exports: [{ raw: reproducibleExport }],
             ...(spec.registryCache && {
@@ -82,7 +83,7 @@ export function buildImage(name: string, spec: ImageSpec, opts: pulumi.CustomRes
 export function verifyImage(name: string, spec: ImageSpec, opts: pulumi.CustomResourceOptions): dockerBuild.Image {
     return new dockerBuild.Image(
         name,
-        { ...buildInputs(spec), exports: [{ cacheonly: {} }] },
+        { ...forWhom(buildInputs(spec)), exports: [{ cacheonly: {} }] },
         imageOptions(name, spec, opts),
     );
 }
@@ -108,9 +109,14 @@ function buildInputs(spec: ImageSpec) {
     };
 }
 
+/** With the name of whom the build is for, so that whoever waits for the builder can be told. No part of what the image is. */
+function forWhom<I extends { buildArgs: ImageSpec["buildArgs"] }>(inputs: I): I {
+    return { ...inputs, buildArgs: { ...inputs.buildArgs, [builtForArgument]: `${pulumi.getProject()}/${pulumi.getStack()}` } };
+}
+
 function imageOptions(name: string, spec: ImageSpec, opts: pulumi.CustomResourceOptions): pulumi.CustomResourceOptions {
     const hook = builderHook(name, spec.builder, spec.announcement);
-    return pulumi.mergeOptions(opts, { retainOnDelete: true, hooks: { beforeCreate: [hook], beforeUpdate: [hook] } });
+    return pulumi.mergeOptions(opts, { retainOnDelete: true, hooks: { beforeCreate: [hook], beforeUpdate: [hook], onError: [failureHook(name, spec.builder)] } });
 }
 
 /** A folder is copied to a path that its content names; an address is used as it is. */

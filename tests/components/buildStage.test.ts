@@ -74,7 +74,7 @@ test("its image has exactly these inputs", async () => {
             },
         },
         target: "build-lmcache",
-        buildArgs: { BASE_IMAGE: "base@sha256:0", MAX_JOBS: "31", CUDA_ARCH_LIST: "9.0a", SRC_LMCACHE_REVISION: revision },
+        buildArgs: { BASE_IMAGE: "base@sha256:0", MAX_JOBS: "31", CUDA_ARCH_LIST: "9.0a", SRC_LMCACHE_REVISION: revision, BUILT_FOR: "gh200-vllm/test" },
         platforms: ["linux/arm64"],
         network: "default", // added by the provider's SDK
         push: false,
@@ -118,7 +118,7 @@ test("it stays in the registry when it is deleted, and its builder is made ready
     await recorder.settled();
     const image = recorder.only(imageType, "lmcache");
     expect(image.retainOnDelete).toBe(true);
-    expect(image.hooks).toEqual({ beforeCreate: ["lmcache:builder"], beforeUpdate: ["lmcache:builder"] });
+    expect(image.hooks).toEqual({ beforeCreate: ["lmcache:builder"], beforeUpdate: ["lmcache:builder"], onError: [expect.stringMatching(/:failure$/)] });
     expect(recorder.hookNames()).toEqual(["lmcache:builder"]);
 });
 
@@ -169,7 +169,7 @@ describe("the tag and the content hash", () => {
 test("inputs that are Outputs are taken as they are", async () => {
     const given = await inputs({ repository: pulumi.output("example.com/other"), buildArgs: { MAX_JOBS: pulumi.output("2") } });
     expect(given.tags).toEqual([expect.stringMatching(/^example\.com\/other:build-lmcache-/)]);
-    expect(given.buildArgs).toEqual({ MAX_JOBS: "2" });
+    expect(given.buildArgs).toEqual({ MAX_JOBS: "2", BUILT_FOR: "gh200-vllm/test" });
 });
 
 test("a target that does not exist is refused before anything is registered", () => {

@@ -125,7 +125,7 @@ describe("every image", () => {
 
 test("each stage gets its own jobs, architecture and revision, and no other stage's", () => {
     const args = (target: string) => whole.only(imageType, `gh200-${target}`).inputs.buildArgs;
-    const common = { BASE_IMAGE: `nvcr.io/nvidia/pytorch:26.03-py3@${baseDigest}`, SOURCE_DATE_EPOCH: "1775088000", CUDA_ARCH_LIST: "9.0a" };
+    const common = { BUILT_FOR: "gh200-vllm/test", BASE_IMAGE: `nvcr.io/nvidia/pytorch:26.03-py3@${baseDigest}`, SOURCE_DATE_EPOCH: "1775088000", CUDA_ARCH_LIST: "9.0a" };
     expect(args("build-vllm")).toEqual({ ...common, MAX_JOBS: "13", SRC_VLLM_REVISION: commit });
     expect(args("build-lmcache")).toEqual({ ...common, MAX_JOBS: "31", SRC_LMCACHE_REVISION: commit });
     expect(args("build-flash-attention")).toEqual({ ...common, MAX_JOBS: "13", SRC_FLASH_ATTENTION_REVISION: commit });

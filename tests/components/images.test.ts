@@ -59,7 +59,7 @@ describe("ManagedAllocator", () => {
                 ].join("\n"),
             },
             context: { location: context, named: {} },
-            buildArgs: { BASE_IMAGE: baseImage, CUDA_ARCH_LIST: "9.0a", SOURCE_DATE_EPOCH: "1" },
+            buildArgs: { BASE_IMAGE: baseImage, CUDA_ARCH_LIST: "9.0a", SOURCE_DATE_EPOCH: "1", BUILT_FOR: "gh200-vllm/test" },
             tags: [expect.stringMatching(/^example\.com\/vllm\/stages:build-managed-alloc-[0-9a-f]{12}$/)],
             exports: [{ raw: reproducible }],
         });
@@ -103,7 +103,7 @@ describe("CmmImage", () => {
             target: "verify",
             dockerfile: { inline: "FROM cmm AS verify\nCOPY checks /checks\nRUN /checks/all\n" },
             context: { location: context, named: { cmm: { location: `docker-image://${repository}@${mockDigest("image")}` } } },
-            buildArgs: {},
+            buildArgs: { BUILT_FOR: "gh200-vllm/test" },
             exports: [{ cacheonly: {} }],
         });
         expect(dependsOn).toEqual([`${imageType} image`]);
@@ -127,7 +127,7 @@ describe("CmmImage", () => {
                     ),
                 },
             },
-            buildArgs: { BASE_IMAGE: baseImage, SOURCE_DATE_EPOCH: "1" },
+            buildArgs: { BASE_IMAGE: baseImage, SOURCE_DATE_EPOCH: "1", BUILT_FOR: "gh200-vllm/test" },
             tags: [expect.stringMatching(/^example\.com\/vllm\/stages:final-[0-9a-f]{12}$/)],
             exports: [{ raw: reproducible }],
         });
@@ -185,7 +185,7 @@ describe("LmcacheImage", () => {
                 ].join("\n"),
             },
             context: { location: context, named: { "build-lmcache": { location: `docker-image://${repository}@${mockDigest("lmcache-stage")}` } } },
-            buildArgs: { BASE_IMAGE: baseImage, SOURCE_DATE_EPOCH: "1" },
+            buildArgs: { BASE_IMAGE: baseImage, SOURCE_DATE_EPOCH: "1", BUILT_FOR: "gh200-vllm/test" },
             tags: [expect.stringMatching(/^example\.com\/vllm\/stages:lmcache-[0-9a-f]{12}$/)],
             exports: [{ raw: reproducible }],
         });

@@ -27,7 +27,9 @@ const secured = { endpoint: "tcp://10.0.0.1:1234", caCertificate: "CA", clientCe
 test("a builder by its facts creates nothing, and needs no Docker daemon", async () => {
     const builder = new RemoteBuilder("builder", secured);
     await recorder.settled();
-    expect(recorder.registrations).toEqual([expect.objectContaining({ type, name: "builder", parent: "", inputs: {} })]);
+    expect(recorder.registrations).toEqual([
+        expect.objectContaining({ type, name: "builder", parent: "", inputs: { endpoint: "tcp://10.0.0.1:1234", encrypted: true, allowEmulation: false } }),
+    ]);
     expect(fs.existsSync(store)).toBe(false);
     expect(
         await valueOf(

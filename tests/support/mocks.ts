@@ -4,6 +4,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { CallbacksClient } from "@pulumi/pulumi/proto/callback_grpc_pb";
 import { type Callback, CallbackInvokeRequest, type CallbackInvokeResponse } from "@pulumi/pulumi/proto/callback_pb";
 import * as resources from "@pulumi/pulumi/proto/resource_pb";
+import { Struct } from "google-protobuf/google/protobuf/struct_pb";
 
 /**
  * One resource as the program asked the engine to register it. Read from the request itself, which
@@ -27,6 +28,8 @@ export interface Registration {
     hooks: Record<string, string[]>;
 }
 
+type JavaScriptValues = Parameters<typeof Struct.fromJavaScript>[0];
+
 /** Marks a value that a preview does not know. */
 export const unknown = "unknown in a preview";
 
@@ -42,7 +45,7 @@ export interface Recorder {
     /** Names of the hooks that were registered, in order. */
     hookNames(): string[];
     /** Runs a hook as the engine does, over the program's callback server; the text of its error, empty where it passes. */
-    runHook(name: string): Promise<string>;
+    runHook(name: string, oldOutputs?: JavaScriptValues): Promise<string>;
     /** The most custom resources of the type that were being created at once. */
     mostAtOnce(type: string): number;
 }
@@ -99,7 +102,7 @@ export async function record({ preview = false, outputs = {} as Record<string, o
     return {
         registrations,
         hookNames: () => [...hooks.keys()],
-        runHook: (name) => invokeHook(name, hooks.get(name)!),
+        runHook: (name, oldOutputs) => invokeHook(name, hooks.get(name)!, oldOutputs),
         ofType: (type) => registrations.filter((candidate) => candidate.type === type),
         only: (type, name) => {
             const found = registrations.filter((candidate) => candidate.type === type && candidate.name === name);
@@ -134,9 +137,10 @@ export function valueOf<T>(output: pulumi.Output<T>): Promise<T> {
     return new Promise((resolve) => void output.apply((value) => resolve(value as T)));
 }
 
-async function invokeHook(name: string, callback: Callback): Promise<string> {
+async function invokeHook(name: string, callback: Callback, oldOutputs: JavaScriptValues | undefined): Promise<string> {
     const hook = new resources.ResourceHookRequest();
     hook.setName(name);
+    hook.setOldOutputs(oldOutputs && Struct.fromJavaScript(oldOutputs));
     const invocation = new CallbackInvokeRequest();
     invocation.setToken(callback.getToken());
     invocation.setRequest(hook.serializeBinary());

@@ -7,13 +7,15 @@ import { repositoryRoot } from "./stackFile";
 
 /** What the stand-in says of itself. */
 export interface StandInDaemon {
+    /** Builds that it says are running: BuildKit's records. */
+    active?: object[];
     version: string | null;
     /** `OS/ARCHITECTURE` or `OS/ARCHITECTURE/VARIANT`, in the daemon's order. */
     platforms: string[];
 }
 
 /**
- * A daemon that answers BuildKit's ListWorkers and nothing else, without encryption. It is read from
+ * A daemon that answers BuildKit's ListWorkers and ListenBuildHistory and nothing else, without encryption. It is read from
  * the same control.proto as the probe's client, so it cannot show that the field numbers are
  * BuildKit's own: the live tests do.
  */
@@ -24,7 +26,7 @@ export function standInBuildkits(): (daemon: StandInDaemon) => Promise<string> {
             server.forceShutdown();
         }
     });
-    return async ({ version, platforms }) => {
+    return async ({ version, platforms, active = [] }) => {
         const file = path.join(repositoryRoot, "components", "builder", "control.proto");
         const loaded = grpc.loadPackageDefinition(protoLoader.loadSync(file, { keepCase: true })) as unknown as {
             moby: { buildkit: { v1: { Control: grpc.ServiceClientConstructor } } };
@@ -32,10 +34,15 @@ export function standInBuildkits(): (daemon: StandInDaemon) => Promise<string> {
         const server = new grpc.Server();
         servers.push(server);
         server.addService(loaded.moby.buildkit.v1.Control.service, {
+            ListenBuildHistory: (call: grpc.ServerWritableStream<unknown, object>) => {
+                active.forEach((record) => call.write({ record }));
+                call.end();
+            },
             ListWorkers: (_call: unknown, callback: (error: null, answer: object) => void) =>
                 callback(null, {
                     record: [
                         {
+                            ID: "worker",
                             platforms: platforms.map((platform) => {
                                 const [OS, Architecture, Variant = ""] = platform.split("/");
                                 return { OS, Architecture, Variant };

@@ -27,7 +27,7 @@ describe("compareVersions", () => {
 
 describe("a daemon", () => {
     const lines = (version: string, platforms: string[], overrides = {}) =>
-        builderProblems(connection(overrides), { version, platforms }).map(problemLine);
+        builderProblems(connection(overrides), { id: "worker", version, platforms }).map(problemLine);
 
     test("that is native and new enough may build", () => {
         expect(lines("v0.34.2", ["linux/arm64", "linux/arm/v7"])).toEqual([]);
@@ -78,12 +78,12 @@ describe("a daemon", () => {
 describe("the probe", () => {
     test("reads version and platforms in the daemon's order", async () => {
         const endpoint = await standInBuildkit({ version: "v0.34.2", platforms: ["linux/arm64", "linux/arm/v7"] });
-        expect(await probeBuilder(connection({ endpoint }))).toEqual({ version: "v0.34.2", platforms: ["linux/arm64", "linux/arm/v7"] });
+        expect(await probeBuilder(connection({ endpoint }))).toEqual({ id: "worker", version: "v0.34.2", platforms: ["linux/arm64", "linux/arm/v7"] });
     });
 
     test("calls the version of a daemon that tells none unknown", async () => {
         const endpoint = await standInBuildkit({ version: null, platforms: [] });
-        expect(await probeBuilder(connection({ endpoint }))).toEqual({ version: "unknown", platforms: [] });
+        expect(await probeBuilder(connection({ endpoint }))).toEqual({ id: "worker", version: "unknown", platforms: [] });
     });
 
     test("gives up at an address where nothing listens, in one line", async () => {
