@@ -5,7 +5,7 @@ import * as path from "node:path";
 import { ensureTools, findTool, pulumiEnvironment, pulumiTools } from "../../tools/toolchain";
 
 const CHECKOUT = path.resolve(__dirname, "../..");
-const PROGRAM = ["components", "assets", "sandbox/sources", "sandbox/wheelhouse", "index.ts", "Pulumi.yaml", "Pulumi.gh200.yaml", "Pulumi.sandbox.yaml", "package.json", "tsconfig.json"];
+const PROGRAM = ["approval", "components", "assets", "sandbox/sources", "sandbox/wheelhouse", "index.ts", "Pulumi.yaml", "Pulumi.gh200.yaml", "Pulumi.sandbox.yaml", "package.json", "package-lock.json", "tsconfig.json"];
 
 export interface Answer {
     status: number | null;
@@ -76,7 +76,7 @@ export function copyProgram(from: string, to: string): void {
 }
 
 /** Pulumi with a local backend in a new folder: no daemon, builder, registry or cluster can be reached. */
-export async function emptyBackend(): Promise<{ env: NodeJS.ProcessEnv; remove: () => void }> {
+export async function emptyBackend(): Promise<{ env: NodeJS.ProcessEnv; folder: string; remove: () => void }> {
     await ensureTools(pulumiTools);
     const folder = fs.mkdtempSync(path.join(os.tmpdir(), "gh200-state-"));
     const env = {
@@ -87,7 +87,7 @@ export async function emptyBackend(): Promise<{ env: NodeJS.ProcessEnv; remove: 
         DOCKER_HOST: "unix:///nowhere/docker.sock",
         KUBECONFIG: path.join(folder, "no-kubeconfig"),
     };
-    return { env, remove: () => fs.rmSync(folder, { recursive: true, force: true }) };
+    return { env, folder, remove: () => fs.rmSync(folder, { recursive: true, force: true }) };
 }
 
 /** Names of the resources that a preview or update says it would change, by operation. */

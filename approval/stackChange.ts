@@ -1,0 +1,119 @@
+import * as fs from "node:fs";
+import * as pulumi from "@pulumi/pulumi";
+import type { StackConfig } from "../components/config/load";
+import { refuse } from "../components/internal/errors";
+import { usedBuilder } from "../components/builder/builderHook";
+import { belowFloors, dockerfileVersions, isVersion, type Versions } from "../components/rules/versions";
+import { resolveSources } from "../components/platform/openPoints";
+import { describeChange } from "./change";
+import { type Facts, factsDigest, changeFacts, rememberedFacts } from "./facts";
+import { destroyed, judge, type Request, type Verdict, verdictLines } from "./gate";
+import { approvalResource, changeResource, type Ledger, nextDeployed, readLedger, stackName } from "./ledger";
+import { readRecord, signatureProblem, signersFile } from "./record";
+
+/** This run's change, and what the stack remembers of it. */
+export interface StackChange {
+    /** Written before anything else where the stack is under approval: everything else depends on it. */
+    first: pulumi.Resource[];
+    /** Whether this is an approved return to a state that the stack had. */
+    rollback: boolean;
+    /** To be called with what everything else hangs on, and an output that it has once it is complete: remembers the change then. */
+    complete: (last: pulumi.Resource, result: pulumi.Input<unknown>) => void;
+}
+
+/**
+ * Says what this run changes, and refuses an update that nobody approved, before its first resource.
+ *
+ * A preview only says so. On a stack without approvals it does not wait for the answer either.
+ */
+export async function stackChange(config: StackConfig): Promise<StackChange> {
+    const facts = changeFacts(config);
+    const versions = declaredVersions(config);
+    const change = { config, facts, versions };
+    refuse(belowFloors("version", versions));
+    const judged = readLedger().then((ledger) => {
+        const request = requestOf(config, ledger, facts, versions);
+        return { ledger, request, verdict: judge(request) };
+    });
+    const told = judged.then(({ ledger, verdict }) => announce(ledger, facts, verdict));
+    if (pulumi.runtime.isDryRun() && !config.approval.required) {
+        return { first: [], rollback: false, complete: (...last) => remember(judged, change, last, []) };
+    }
+    const { request, verdict } = await judged;
+    const refused = !pulumi.runtime.isDryRun() && verdict.problems.length > 0;
+    if (refused && !mayBeDestroyed(request)) {
+        refuse(verdict.problems);
+    }
+    await told;
+    const rollback = verdict.needs === "rollback" && verdict.problems.length === 0;
+    if (verdict.attempt === undefined) {
+        return { first: [], rollback, complete: (...last) => remember(judged, change, last, []) };
+    }
+    // An approved destroy runs the program too, and looks like an update from here. It makes nothing; an update starts with this.
+    const refusal = new pulumi.ResourceHook("approval", () => refuse(refused ? verdict.problems : []));
+    const first = new pulumi.Stash(approvalResource, { input: { ...verdict.attempt } }, { hooks: { beforeCreate: [refusal], beforeUpdate: [refusal] } });
+    const hook = destroyHook(request);
+    return { first: [first], rollback, complete: (...last) => remember(judged, change, last, [hook]) };
+}
+
+type Judged = Promise<{ ledger: Ledger; verdict: Verdict }>;
+
+/** Depends on everything, so it is written last, and deleted first: its hook is what a destroy meets before any other step. */
+function remember(judged: Judged, change: RunChange, [last, result]: [pulumi.Resource, pulumi.Input<unknown>], beforeDelete: pulumi.ResourceHook[]): void {
+    const { config, facts, versions } = change;
+    const next = () =>
+        judged.then(({ ledger, verdict }) => {
+            const builder = usedBuilder(config.builder.endpoint) ?? ledger.deployed?.builder ?? "";
+            return nextDeployed(ledger, { to: factsDigest(facts), facts: rememberedFacts(facts), versions, builder }, verdict.attempt?.serial ?? 0);
+        });
+    // Only when all is built is it known on which builder; a preview builds nothing.
+    const input = pulumi.runtime.isDryRun() ? next() : pulumi.output(result as string).apply(next);
+    new pulumi.Stash(changeResource, { input }, { dependsOn: [last], ...(beforeDelete.length > 0 && { hooks: { beforeDelete } }) });
+}
+
+interface RunChange {
+    config: StackConfig;
+    facts: Facts;
+    versions: Versions;
+}
+
+/** Its name is what Pulumi shows for a destroy that does not run the program, and so cannot ask the hook. */
+function destroyHook(request: Request): pulumi.ResourceHook {
+    return new pulumi.ResourceHook("a destroy needs an approval: docs/rules.md", () => {
+        refuse(judge({ ...request, to: destroyed }).problems);
+    });
+}
+
+const mayBeDestroyed = (request: Request): boolean => judge({ ...request, to: destroyed }).problems.length === 0;
+
+function requestOf(config: StackConfig, ledger: Ledger, facts: Facts, versions: Versions): Request {
+    const { required, approver = "", validDays } = config.approval;
+    return {
+        ...{ required, approver, validDays, ledger, versions, signatureProblem },
+        stack: pulumi.getStack(),
+        fullName: stackName(),
+        to: factsDigest(facts),
+        record: readRecord(pulumi.getStack()),
+        signers: fs.existsSync(signersFile) ? fs.readFileSync(signersFile, "utf8") : "",
+        now: new Date(),
+    };
+}
+
+async function announce(ledger: Ledger, facts: Facts, verdict: Verdict): Promise<void> {
+    const words = describeChange(ledger.deployed?.facts, facts);
+    if (verdict.changed && ledger.deployed !== undefined && ledger.releaseRef !== undefined) {
+        words.push(`release ${ledger.releaseRef}: moves from ${ledger.deployRef?.split("@")[1]} if the image comes out different`);
+    }
+    await pulumi.log.info(verdictLines(verdict, words).join("\n"));
+}
+
+/** Versions that the configuration and the Dockerfile say, so that a lower one is known before anything is built. */
+export function declaredVersions(config: StackConfig): Versions {
+    const versions: Versions = dockerfileVersions(fs.readFileSync("assets/vllm/Dockerfile", "utf8"));
+    const tag = config.image.base.name.split(":").at(-1) ?? "";
+    const named: Record<string, string> = { base: tag, release: config.image.vllmVersion };
+    for (const [name, source] of Object.entries(resolveSources(config.sources))) {
+        named[name] = source.ref;
+    }
+    return { ...versions, ...Object.fromEntries(Object.entries(named).filter(([, text]) => isVersion(text))) };
+}

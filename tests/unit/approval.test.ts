@@ -1,0 +1,214 @@
+import { execFileSync } from "node:child_process";
+import * as fs from "node:fs";
+import * as os from "node:os";
+import * as path from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import { changeDigest, describeChange, fromDigest } from "../../approval/change";
+import { factsDigest } from "../../approval/facts";
+import { destroyed, judge, type Request, type Verdict } from "../../approval/gate";
+import { type Attempt, type Deployed, type Ledger, nextDeployed } from "../../approval/ledger";
+import { type Decision, type Record, sign, signatureProblem, type Statement } from "../../approval/record";
+import { problemLine } from "../../components/internal/errors";
+
+// The decision itself, with ssh-keygen's own signatures. That the engine asks it before anything else is tests/program's.
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), "gh200-keys-"));
+afterAll(() => fs.rmSync(folder, { recursive: true }));
+
+function key(name: string): { file: string; line: string } {
+    const file = path.join(folder, name);
+    execFileSync("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-C", name, "-f", file]);
+    return { file, line: `${name} ${fs.readFileSync(`${file}.pub`, "utf8").trim()}\n` };
+}
+const approver = key("approver");
+const stranger = key("stranger");
+
+const now = new Date("2026-11-24T12:00:00Z");
+const fullName = "organization/gh200-vllm/gh200";
+
+function request(overrides: Partial<Request> = {}): Request {
+    return {
+        ...{ stack: "gh200", fullName, required: true, approver: "approver", validDays: 7, ledger: {}, to: "X", versions: {} },
+        ...{ record: undefined, signers: approver.line, now, signatureProblem },
+        ...overrides,
+    };
+}
+
+function approve(from: Request, overrides: Partial<Statement> = {}, signer = approver.file): Record {
+    const { change, needs } = judge(from);
+    return sign({ stack: fullName, change, decision: needs, approver: "approver", time: "2026-11-24T11:00:00.000Z", reason: "", words: ["a file"], ...overrides }, signer);
+}
+
+/** What the stack remembers after an update that was let through; `fails` after its first resource. */
+function after(from: Request, verdict: Verdict, fails = false): Ledger {
+    const attempt = verdict.attempt as Attempt;
+    const deployed = nextDeployed(from.ledger, { to: from.to, facts: {}, versions: from.versions, builder: "" }, attempt.serial);
+    return fails ? { ...from.ledger, attempt } : { deployed, attempt };
+}
+
+/** Approves and makes an update; the ledger that it leaves. */
+function update(ledger: Ledger, to: string, versions = {}, fails = false): { ledger: Ledger; record: Record } {
+    const asked = request({ ledger, to, versions });
+    const record = approve(asked);
+    const verdict = judge({ ...asked, record });
+    expect(verdict.problems).toEqual([]);
+    return { ledger: after(asked, verdict, fails), record };
+}
+
+const line = (asked: Request) => judge(asked).problems.map(problemLine).join("\n");
+
+describe("a change", () => {
+    test("has another digest from another start, to another end, or on another stack", () => {
+        const base = { stack: "a", from: "f", to: "t" };
+        const digests = [base, { ...base, stack: "b" }, { ...base, from: "g" }, { ...base, to: "u" }].map(changeDigest);
+        expect(new Set(digests).size).toBe(4);
+        expect(digests[0]).toMatch(/^[0-9a-f]{64}$/);
+    });
+
+    test("does not depend on the order of the facts", () => {
+        expect(factsDigest({ a: "1", b: "2" })).toBe(factsDigest({ b: "2", a: "1" }));
+        expect(factsDigest({ a: "1", b: "2" })).not.toBe(factsDigest({ a: "1", b: "3" }));
+    });
+
+    test("is told in words: files edited, added and removed, values from and to", () => {
+        const hash = (character: string) => character.repeat(64);
+        const before = { "file a.cu": hash("1").slice(0, 16), "file old": "2", "gh200-vllm:node.egmEnabled": "true" };
+        const now = { "file a.cu": hash("3"), "file new": hash("4"), "gh200-vllm:node.egmEnabled": "false" };
+        expect(describeChange(before, now)).toEqual(["a.cu: edited", "new: added", "old: removed", "gh200-vllm:node.egmEnabled: true → false"]);
+        expect(describeChange(before, { ...before })).toEqual([]);
+    });
+});
+
+describe("an approval", () => {
+    test("is asked for in one line that says how", () => {
+        const asked = request();
+        expect(line(asked)).toBe(`approval: change ${judge(asked).change}: is not approved; approver approves it with: npm run approve -- -s gh200`);
+    });
+
+    test("lets exactly its change through", () => {
+        const record = approve(request());
+        expect(line(request({ record }))).toBe("");
+        expect(line(request({ record, to: "Y" }))).toContain("is stale");
+    });
+
+    test.each<[string, Partial<Record>]>([
+        ["stack", { stack: "organization/gh200-vllm/other" }],
+        ["change", { change: "0".repeat(64) }],
+        ["decision", { decision: "rollback" }],
+        ["approver", { approver: "stranger" }],
+        ["time", { time: "2026-11-24T11:30:00.000Z" }],
+        ["reason", { reason: "none" }],
+        ["words", { words: ["another file"] }],
+    ])("whose %s was edited is refused", (_, edit) => {
+        expect(line(request({ record: { ...approve(request()), ...edit } }))).toMatch(/is not signed by approver as approvals\/allowed_signers has it \(.+\)/);
+    });
+
+    test("by another key, for another purpose or with a signature of something else is refused", () => {
+        expect(line(request({ record: approve(request(), {}, stranger.file) }))).toContain("is not signed by approver");
+        const file = path.join(folder, "statement");
+        fs.writeFileSync(file, "anything");
+        execFileSync("ssh-keygen", ["-q", "-Y", "sign", "-n", "git", "-f", approver.file, file]);
+        expect(line(request({ record: { ...approve(request()), signature: fs.readFileSync(`${file}.sig`, "utf8") } }))).toContain("is not signed by approver");
+        expect(line(request({ record: { ...approve(request()), signature: "" } }))).toContain("is not signed by approver");
+    });
+
+    test("by an allowed signer who is not the approver is refused", () => {
+        const both = request({ signers: approver.line + stranger.line });
+        expect(line({ ...both, record: approve(both, { approver: "stranger" }, stranger.file) })).toContain("is not signed by approver");
+    });
+
+    test("without any allowed signer is refused", () => {
+        expect(line(request({ signers: "", record: approve(request()) }))).toContain("is not signed by approver");
+    });
+
+    test("of another stack is refused", () => {
+        expect(line(request({ record: approve(request(), { stack: "organization/gh200-vllm/other" }) }))).toContain("is for stack organization/gh200-vllm/other");
+    });
+
+    test("is worth nothing after its days, nor before it was signed", () => {
+        expect(line(request({ record: approve(request(), { time: "2026-11-17T11:59:59.000Z" }) }))).toContain("was signed more than 7 days ago");
+        expect(line(request({ record: approve(request(), { time: "2026-11-17T12:00:01.000Z" }) }))).toBe("");
+        expect(line(request({ record: approve(request(), { time: "2026-11-24T12:06:00.000Z" }) }))).toContain("was signed in the future");
+    });
+
+    test("lets one update through, and none after it has failed", () => {
+        const { ledger, record } = update({}, "X");
+        expect(judge(request({ ledger, to: "X" }))).toMatchObject({ changed: false, problems: [] });
+        expect(line(request({ ledger, to: "Y", record }))).toContain("was used for the update before");
+        const failed = update({}, "X", {}, true);
+        expect(line(request({ ledger: failed.ledger, to: "X", record: failed.record }))).toMatch(/did not end well and nothing is retried: a person decides; .*--after-failure REASON/);
+    });
+
+    test("cannot be replayed by going back and forth", () => {
+        const first = update({}, "X");
+        const forth = update(first.ledger, "Y");
+        const back = update(forth.ledger, "X");
+        expect(judge(request({ ledger: back.ledger, to: "Y" })).change).not.toBe(forth.record.change);
+        expect(line(request({ ledger: back.ledger, to: "Y", record: forth.record }))).toContain("is stale");
+    });
+});
+
+describe("who may approve", () => {
+    test("is whom the stack remembers, not whom the change appoints", () => {
+        const { ledger } = update({}, "X");
+        const takeover = request({ ledger, to: "Y", approver: "stranger", signers: stranger.line });
+        expect(line({ ...takeover, record: approve(takeover, { approver: "stranger" }, stranger.file) })).toContain("is not signed by approver");
+        const handedOver = { ...takeover, record: approve(takeover) };
+        expect(line(handedOver)).toBe("");
+        const next = request({ ledger: after(takeover, judge(handedOver)), to: "Z", approver: "stranger", signers: stranger.line });
+        expect(line({ ...next, record: approve(next, { approver: "stranger" }, stranger.file) })).toBe("");
+    });
+
+    test("is asked when approval is to be switched off", () => {
+        const { ledger } = update({}, "X");
+        const off = request({ ledger, to: "Y", required: false });
+        expect(line(off)).toContain("is not approved");
+        const verdict = judge({ ...off, record: approve(off) });
+        expect(verdict).toMatchObject({ problems: [], attempt: undefined });
+    });
+
+    test("is nobody on a stack without approvals", () => {
+        expect(judge(request({ required: false }))).toMatchObject({ changed: true, gated: false, problems: [], attempt: undefined });
+    });
+});
+
+describe("decisions of their own", () => {
+    const needed = (asked: Request): Decision => judge(asked).needs;
+
+    test("after a failure even what was deployed before needs one", () => {
+        const { ledger } = update(update({}, "X").ledger, "Y", {}, true);
+        expect(needed(request({ ledger, to: "X" }))).toBe("after-failure");
+        expect(needed(request({ ledger, to: "Y" }))).toBe("after-failure");
+        const asked = request({ ledger, to: "Y" });
+        expect(line({ ...asked, record: approve(asked, { decision: "update" }) })).toContain("says update, which is another decision");
+        expect(line({ ...asked, record: approve(asked) })).toBe("");
+    });
+
+    test("going back to what the stack had is a rollback", () => {
+        const { ledger } = update(update({}, "X").ledger, "Y");
+        expect(needed(request({ ledger, to: "X" }))).toBe("rollback");
+    });
+
+    test("lower versions are refused, but by a rollback", () => {
+        const { ledger } = update(update({}, "X", { vllm: "0.19.0" }).ledger, "Y", { vllm: "0.20.0" });
+        const lower = request({ ledger, to: "Z", versions: { vllm: "0.19.5" } });
+        expect(line({ ...lower, record: approve(lower) })).toContain("version.vllm: 0.19.5: is lower than what is deployed; accepted: 0.20.0 or newer");
+        const back = request({ ledger, to: "X", versions: { vllm: "0.19.0" } });
+        expect(line({ ...back, record: approve(back) })).toBe("");
+        expect(line(request({ ledger: { deployed: ledger.deployed as Deployed }, required: false, to: "Z", versions: { vllm: "0.19.5" } }))).toContain("is lower than what is deployed");
+    });
+
+    test("a destroy is one, and lets no update through", () => {
+        const { ledger } = update({}, "X");
+        const asked = request({ ledger, to: destroyed });
+        const record = approve(asked);
+        expect(record.decision).toBe("destroy");
+        expect(line({ ...asked, record })).toBe("");
+        expect(line(request({ ledger, to: "Y", record }))).toContain("is stale");
+    });
+
+    test("the start of a change is another after every attempt", () => {
+        const { ledger } = update({}, "X");
+        const starts = [fromDigest(undefined, undefined), fromDigest(ledger.deployed, ledger.attempt), fromDigest(ledger.deployed, { ...(ledger.attempt as Attempt), signature: "other" })];
+        expect(new Set(starts).size).toBe(3);
+    });
+});
