@@ -1,0 +1,73 @@
+import { stageTable } from "../components/stages/table";
+import { type EngineRun, type StepMetadata } from "../tools/engine";
+
+/** What a preview says, read from the engine's events. */
+export interface PreviewFacts {
+    stack: string;
+    succeeded: boolean;
+    /** `CREATE TYPE NAME` and the like, without what stays as it is. */
+    changes: { op: string; type: string; name: string; properties: string[] }[];
+    unchanged: number;
+    /** Digest of the change; undefined where there is none, or the stack is not under approval. */
+    digest: string | undefined;
+    /** The change digest with what changes, as the program says it. */
+    change: string[];
+    warnings: string[];
+    errors: string[];
+    /** Stages that would be built again, in build order, by their own table. */
+    rebuilt: { target: string; delivers: string; minutes: number }[];
+    violations: { policy: string; level: string; message: string }[];
+    /** Name of each policy pack that ran. */
+    policyPacks: string[];
+    memoryPlan: string[];
+    /** False where the preview was of a new stack, and so says nothing of what is deployed. */
+    compared: boolean;
+}
+
+const imageType = "docker-build:index:Image";
+
+export function previewFacts(stack: string, run: EngineRun, compared: boolean): PreviewFacts {
+    const planned = run.events.flatMap(({ resourcePreEvent }) => (resourcePreEvent ? [resourcePreEvent.metadata] : []));
+    // A provider is how something is made, and nothing that is.
+    const steps = planned.filter(({ type }) => !type.startsWith("pulumi:providers:"));
+    const changed = steps.filter(({ op }) => op !== "same");
+    const said = run.events.flatMap(({ diagnosticEvent }) => (diagnosticEvent && !diagnosticEvent.ephemeral ? [diagnosticEvent] : []));
+    const lines = (severity: string) => said.filter((event) => event.severity === severity).flatMap(({ message }) => message.trim().split("\n"));
+    const targets = new Set(changed.filter(({ type }) => type === imageType).map((step) => step.new?.inputs.target));
+    const summary = run.events.find(({ summaryEvent }) => summaryEvent)?.summaryEvent as { PolicyPacks?: Record<string, string> } | undefined;
+    const change = said.find(({ severity, message }) => severity === "info" && message.startsWith("change digest:"))?.message ?? "";
+    return {
+        stack,
+        compared,
+        succeeded: run.status === 0,
+        changes: changed.map((step) => ({ op: step.op, type: step.type.split(":").at(-1) ?? step.type, name: nameOf(step), properties: changedProperties(step) })),
+        unchanged: steps.length - changed.length,
+        digest: /^change digest: ([0-9a-f]{64})/.exec(change)?.[1],
+        change: change.trim().split("\n").filter(Boolean),
+        warnings: lines("warning"),
+        errors: lines("error"),
+        rebuilt: stageTable.filter(({ target }) => targets.has(target)).map(({ target, delivers, minutes }) => ({ target, delivers, minutes: minutes.value })),
+        violations: run.events.flatMap(({ policyEvent }) =>
+            policyEvent ? [{ policy: policyEvent.policyName, level: policyEvent.enforcementLevel, message: violationText(policyEvent.message) }] : [],
+        ),
+        policyPacks: Object.keys(summary?.PolicyPacks ?? {}),
+        memoryPlan: memoryPlan(run),
+    };
+}
+
+const nameOf = ({ urn }: StepMetadata): string => urn.split("::").at(-1) ?? urn;
+
+function changedProperties(step: StepMetadata): string[] {
+    return step.op === "create" ? [] : [...new Set(Object.keys(step.detailedDiff ?? {}).concat(step.diffs ?? []).map((path) => path.split(/[.[]/)[0] ?? path))];
+}
+
+/** The engine puts the policy's description above the violation. */
+function violationText(message: string): string {
+    return message.trim().split("\n").at(-1) ?? "";
+}
+
+function memoryPlan(run: EngineRun): string[] {
+    const stack = run.events.flatMap(({ resOutputsEvent }) => (resOutputsEvent?.metadata.type === "pulumi:pulumi:Stack" ? [resOutputsEvent.metadata] : [])).at(-1);
+    const plan = stack?.new?.outputs.memoryPlan;
+    return typeof plan === "string" ? plan.split("\n") : [];
+}

@@ -1,0 +1,70 @@
+import * as fs from "node:fs";
+import * as os from "node:os";
+import * as path from "node:path";
+import { parseArgs } from "node:util";
+import * as yaml from "js-yaml";
+import { Engine } from "../tools/engine";
+import { main, Problem } from "../tools/report";
+import { previewFacts } from "./facts";
+import { previewComment } from "./markdown";
+
+const USAGE = `usage: npm run preview:report -- -s STACK [--temporary] [--expect DIGEST] [--out FILE] [--config-file FILE]
+  -s, --stack    the stack that is previewed
+  --temporary    without the stack's state and passphrase, as for a pull request from a fork: a new local stack with the same configuration
+  --expect       fail if the change is another one
+  --out          where the comment is written; standard output where absent`;
+
+const CHECKOUT = path.resolve(__dirname, "..");
+
+/** `npm run preview:report`: a preview with the policy pack, as one comment. Exits with 1 where an update would be refused. */
+main(async () => {
+    const { stack, temporary, expect, out, configFile } = parse(process.argv.slice(2));
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), "gh200-report-"));
+    try {
+        const engine = temporary ? await temporaryStack(stack, configFile ?? path.join(CHECKOUT, `Pulumi.${stack}.yaml`), folder) : await Engine.of(stack, configFile);
+        const run = await engine.events("preview", "--policy-pack", path.join(CHECKOUT, "policy"));
+        if (run.events.length === 0) {
+            throw new Problem(`stack ${stack}: could not be previewed: ${run.output.trim()}`);
+        }
+        const facts = previewFacts(stack, run, !temporary);
+        const comment = previewComment(facts);
+        if (out === undefined) {
+            console.log(comment);
+        } else {
+            fs.mkdirSync(path.dirname(path.resolve(out)), { recursive: true });
+            fs.writeFileSync(out, comment);
+        }
+        if (expect !== undefined && expect !== facts.digest) {
+            throw new Problem(`--expect ${expect}: is not this change; accepted: ${facts.digest ?? "nothing, since nothing changes"}`);
+        }
+        return facts.succeeded ? 0 : 1;
+    } finally {
+        fs.rmSync(folder, { recursive: true, force: true });
+    }
+});
+
+/** A stack of this run alone. Encrypted values are left out: nobody here can read them, and a preview does without. */
+async function temporaryStack(stack: string, configFile: string, folder: string): Promise<Engine> {
+    if (!fs.existsSync(configFile)) {
+        throw new Problem(`${configFile}: is missing; accepted: the configuration of stack ${stack}`);
+    }
+    const { config = {} } = yaml.load(fs.readFileSync(configFile, "utf8")) as { config?: Record<string, unknown> };
+    const plain = Object.fromEntries(Object.entries(config).filter(([, value]) => !(typeof value === "object" && value !== null && "secure" in value)));
+    const file = path.join(folder, `Pulumi.${stack}.yaml`);
+    const engine = await Engine.of(stack, file, { PULUMI_BACKEND_URL: `file://${folder}`, PULUMI_CONFIG_PASSPHRASE: "", PULUMI_ACCESS_TOKEN: "" });
+    await engine.create(folder);
+    fs.writeFileSync(file, yaml.dump({ config: plain }));
+    return engine;
+}
+
+function parse(args: string[]): { stack: string; temporary: boolean; expect: string | undefined; out: string | undefined; configFile: string | undefined } {
+    try {
+        const { values } = parseArgs({ args, options: { stack: { type: "string", short: "s" }, temporary: { type: "boolean" }, expect: { type: "string" }, out: { type: "string" }, "config-file": { type: "string" } } });
+        if (values.stack !== undefined) {
+            return { stack: values.stack, temporary: values.temporary ?? false, expect: values.expect, out: values.out, configFile: values["config-file"] };
+        }
+    } catch (error) {
+        throw new Problem(`${(error as Error).message}\n${USAGE}`);
+    }
+    throw new Problem(USAGE);
+}

@@ -1,0 +1,117 @@
+import { describe, expect, test } from "vitest";
+import { previewFacts } from "../../report/facts";
+import { marker, previewComment } from "../../report/markdown";
+import { fenced } from "../../report/untrusted";
+import type { EngineEvent, EngineRun } from "../../tools/engine";
+
+const urn = (type: string, name: string) => `urn:pulumi:gh200::gh200-vllm::${type}::${name}`;
+const step = (op: string, type: string, name: string, inputs = {}, detailedDiff: Record<string, { diffKind: string; inputDiff: boolean }> | null = null): EngineEvent => ({
+    resourcePreEvent: { metadata: { op, urn: urn(type, name), type, old: null, new: { inputs, outputs: {} }, detailedDiff } },
+});
+const said = (severity: string, message: string): EngineEvent => ({ diagnosticEvent: { severity, message } });
+const run = (events: EngineEvent[], status = 0): EngineRun => ({ status, output: "", events });
+const comment = (events: EngineEvent[], status = 0) => previewComment(previewFacts("gh200", run(events, status), true));
+
+describe("a comment", () => {
+    test("of no change says so and nothing else", () => {
+        const page = comment([step("same", "pulumi:pulumi:Stack", "s"), said("info", "change digest: none, nothing that decides the result differs from what is deployed\n")]);
+        expect(page).toContain("## Preview of gh200: no change");
+        expect(page).not.toContain("### Resources");
+        expect(page).not.toContain("### Rebuilt");
+    });
+
+    test("of one stage names it with its expected time, and the properties that change", () => {
+        const page = comment([
+            step("same", "pulumi:pulumi:Stack", "s"),
+            step("update", "docker-build:index:Image", "gh200-build-vllm", { target: "build-vllm" }, { "context.location": { diffKind: "update", inputDiff: true } }),
+            said("info", `change digest: ${"a".repeat(64)} (approved)\nwhat changes:\n  assets/vllm/Dockerfile: edited\n`),
+        ]);
+        expect(page).toContain("## Preview of gh200: 1 change, 1 unchanged");
+        expect(page).toContain("### Rebuilt: 1 stage, about 1.0 h");
+        expect(page).toContain("| build-vllm | vLLM, branch cmm | 1.0 h |");
+        expect(page).toContain("! update  Image gh200-build-vllm [context]");
+        expect(page).toContain("  assets/vllm/Dockerfile: edited");
+    });
+
+    test("of a refusal shows its lines", () => {
+        const page = comment([said("error", "gh200-vllm:node.egmEnabled: true: EGM hides 472.0 GiB of LPDDR from Linux\ngh200-vllm:nodes: is an unknown key\n")], 255);
+        expect(page).toContain("## Preview of gh200: refused");
+        expect(page).toContain("### Refused\n\n```text\ngh200-vllm:node.egmEnabled: true: EGM hides");
+    });
+
+    test("of a violation counts the mandatory ones, and shortens what one policy says often", () => {
+        const violation = (name: string, level: string): EngineEvent => ({ policyEvent: { policyName: "arm64-sm90a", policyPackName: "gh200-vllm", enforcementLevel: level, message: `Built for ...\n${name}: is wrong` } });
+        const page = comment(["a", "b", "c", "d", "e"].map((name) => violation(name, "mandatory")), 255);
+        expect(page).toContain("## Preview of gh200: refused by 5 policy violations");
+        expect(page).toContain("arm64-sm90a (mandatory)\n  a: is wrong\n  b: is wrong\n  c: is wrong\n  and 2 more");
+    });
+
+    test("of a stack that was not compared says so", () => {
+        expect(previewComment(previewFacts("gh200", run([]), false))).toContain("Not compared with what is deployed");
+    });
+});
+
+/** What a stranger may put into any text that ends up in a comment. */
+const hostile = [
+    "```\n# out of the fence\n@everyone",
+    "`````````` <script>alert(1)</script>",
+    "<!-- gh200-vllm preview of other -->",
+    "[click](javascript:alert(1)) ![x](https://example.com/track.png)",
+    "a | b | c\n| --- | --- |",
+    "\u202egnp.exe \u200b\u2066hidden\u0007\u001b[31mred\u001b[0m",
+    "~~~\nnot a fence",
+    "</details><img src=x onerror=alert(1)>",
+    "${{ secrets.TOKEN }} $(touch pwned) `touch pwned`",
+    "x".repeat(100_000),
+];
+
+describe("untrusted text", () => {
+    test.each(hostile)("stays inside its block: %j", (text) => {
+        const lines = fenced([text, "last"]);
+        const fence = lines[0]!.replace("text", "");
+        expect(fence).toMatch(/^`{3,}$/);
+        expect(lines.at(-1)).toBe(fence);
+        // CommonMark closes a block at a line of at least as many backticks and nothing else.
+        const body = lines.slice(1, -1);
+        expect(body.filter((line) => new RegExp(`^ {0,3}\`{${fence.length},}\\s*$`).test(line))).toEqual([]);
+        expect(body.join("")).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u200b-\u200f\u202a-\u202e\u2066-\u2069]/);
+        expect(body.every((line) => !line.includes("\n") && line.length < 300)).toBe(true);
+    });
+
+    test("in every field of every event leaves nothing outside the blocks but our own words", () => {
+        const events: EngineEvent[] = hostile.flatMap((text) => [
+            step("update", `${text}:${text}`, text, { target: text }, { [text]: { diffKind: text, inputDiff: true } }),
+            said("error", text),
+            said("warning", text),
+            said("info", `change digest: ${text}`),
+            { policyEvent: { policyName: text, policyPackName: text, enforcementLevel: text, message: text, resourceUrn: text } },
+            { resOutputsEvent: { metadata: { op: text, urn: text, type: "pulumi:pulumi:Stack", old: null, new: { inputs: {}, outputs: { memoryPlan: text } }, detailedDiff: null } } },
+        ]);
+        const page = previewComment(previewFacts("gh200", run(events, 1), true));
+        const outside = withoutBlocks(page);
+        expect(outside).not.toMatch(/script|javascript|example\.com|@everyone|onerror|secrets\.|pwned|\|/);
+        expect(outside.match(/<!--/g)?.length).toBe(1);
+        expect(page.length).toBeLessThan(65_000);
+    });
+
+    test("cannot forge the marker", () => {
+        expect(marker("x --> <img>")).toBe("<!-- gh200-vllm preview of x_--___img_ -->");
+    });
+});
+
+/** The page without its fenced blocks, read as CommonMark does. */
+function withoutBlocks(page: string): string {
+    const kept: string[] = [];
+    let fence = "";
+    for (const line of page.split("\n")) {
+        const run = /^(`{3,})/.exec(line)?.[1] ?? "";
+        if (fence === "" && run !== "") {
+            fence = run;
+        } else if (fence !== "" && run.length >= fence.length && line.trim() === run) {
+            fence = "";
+        } else if (fence === "") {
+            kept.push(line);
+        }
+    }
+    return kept.join("\n");
+}
