@@ -5,6 +5,7 @@ import os
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from support import ASSETS, LAUNCHER, MIB, assert_refused, fake_nvml, handed, library, python
@@ -152,15 +153,51 @@ def test_hbm_node_is_not_host_memory(tmp_path):
     assert plan.host_available(str(tmp_path), gpu_is_node=False) == 105100 * 1024
 
 
-def test_cgroup_takes_the_tightest_ancestor(tmp_path):
-    inner = tmp_path / "pod/container"
-    inner.mkdir(parents=True)
-    (tmp_path / "self").write_text("0::/pod/container\n")
-    for directory, limit, used in ((inner, "max", 1), (tmp_path / "pod", 1000, 600)):
-        (directory / "memory.max").write_text(f"{limit}\n"), (directory / "memory.current").write_text(f"{used}\n"), (directory / "memory.stat").write_text("inactive_file 50\n")
+CGROUPS = {"v2": ("0::{}", "", "memory.max", "memory.current", "inactive_file", "max"),
+           "v1": ("9:name=systemd:/\n4:cpu,memory:{}\n0::/", "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file", "9223372036854771712")}
+
+
+@pytest.mark.parametrize("version", CGROUPS)
+def test_cgroup_takes_the_tightest_ancestor(version, tmp_path):
+    line, mount, limit_file, used_file, inactive, unlimited = CGROUPS[version]
+    pod = tmp_path / mount / "pod"
+    (pod / "container").mkdir(parents=True)
+    (tmp_path / "self").write_text(line.format("/pod/container") + "\n")
+    for directory, limit, used in ((pod / "container", unlimited, 1), (pod, 1000, 600)):
+        (directory / limit_file).write_text(f"{limit}\n"), (directory / used_file).write_text(f"{used}\n")
+        (directory / "memory.stat").write_text(f"inactive_file 7\n{inactive} 50\n" if version == "v1" else f"{inactive} 50\n")
     assert plan.cgroup_left(str(tmp_path), str(tmp_path / "self")) == 450
-    (tmp_path / "pod/memory.max").write_text("max\n")
+    (pod / limit_file).write_text(f"{unlimited}\n")
     assert plan.cgroup_left(str(tmp_path), str(tmp_path / "self")) is None
+
+
+def test_cgroup_of_a_container_that_sees_the_hosts_path(tmp_path):
+    """cgroup v1 without a namespace: the mount is the container's own group, the path is one of the host."""
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "self").write_text("4:memory:/kubepods/pod1/abc\n")
+    for name, text in (("memory.limit_in_bytes", "1000"), ("memory.usage_in_bytes", "300"), ("memory.stat", "total_inactive_file 0")):
+        (tmp_path / "memory" / name).write_text(text + "\n")
+    assert plan.cgroup_left(str(tmp_path), str(tmp_path / "self")) == 700
+
+
+def test_cgroup_of_a_real_kernel(tmp_path):
+    """A group of this kernel, where tests may make one; its version is the machine's."""
+    for mount, limit_file in (("", "memory.max"), ("memory", "memory.limit_in_bytes")):
+        own = Path("/sys/fs/cgroup", mount, f"managed-mem-test-{os.getpid()}")
+        try:
+            own.mkdir()
+        except OSError:
+            continue
+        try:
+            if (own / limit_file).exists():
+                (own / limit_file).write_text(str(64 * MIB))
+                program = "import os; open(os.sys.argv[1] + '/cgroup.procs', 'w').write(str(os.getpid())); from managed_mem import plan; print(plan.cgroup_left())"
+                left = int(python("-c", program, str(own)).stdout)
+                assert 32 * MIB < left <= 64 * MIB
+                return
+        finally:
+            own.rmdir()
+    pytest.skip("no group with a memory controller can be made here")
 
 
 # The bootstrap ----------------------------------------------------------------------------------------------------------

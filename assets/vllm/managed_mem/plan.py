@@ -131,23 +131,35 @@ def host_available(sysfs: str = "/sys/devices/system/node", gpu_is_node: bool = 
     return available
 
 
+# (line of /proc/self/cgroup, mount below /sys/fs/cgroup, limit, use, reclaimable in memory.stat) of cgroup v2 and v1. Both may be mounted.
+_CGROUPS = (
+    (r"^0::(\S*)$", "", "memory.max", "memory.current", "inactive_file"),
+    (r"^\d+:(?:\S+,)?memory(?:,\S+)?:(\S*)$", "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+V1_UNLIMITED = 1 << 60  # v1 writes «no limit» as the largest multiple of the page size
+
+
 def cgroup_left(root: str = "/sys/fs/cgroup", membership: str = "/proc/self/cgroup") -> int | None:
     """The tightest memory limit on the way up from this process, minus what is in use under it and cannot be reclaimed."""
-    found = re.search(r"^0::(\S*)$", Path(membership).read_text(), re.MULTILINE) if os.path.exists(membership) else None
-    group = Path(root, found[1].lstrip("/")) if found else Path(root)
+    groups = Path(membership).read_text() if os.path.exists(membership) else ""
     tightest = None
-    for directory in [group, *group.parents]:
-        try:
-            limit = (directory / "memory.max").read_text().strip()
-            used = int((directory / "memory.current").read_text())
-            inactive = re.search(r"^inactive_file (\d+)", (directory / "memory.stat").read_text(), re.MULTILINE)
-        except (OSError, ValueError):
-            limit = "max"
-        if limit != "max":
-            left = max(0, int(limit) - used + (int(inactive[1]) if inactive else 0))
-            tightest = left if tightest is None else min(tightest, left)
-        if directory == Path(root):
-            break
+    for line, mount, limit_file, used_file, reclaimable in _CGROUPS:
+        top = Path(root, mount)
+        found = re.search(line, groups, re.MULTILINE)
+        # In a container the path can be the host's, which does not exist here: then the way up ends at the container's own group.
+        group = top / found[1].lstrip("/") if found else top
+        for directory in [group, *group.parents]:
+            try:
+                limit = (directory / limit_file).read_text().strip()
+                used = int((directory / used_file).read_text())
+                inactive = re.search(rf"^{reclaimable} (\d+)", (directory / "memory.stat").read_text(), re.MULTILINE)
+            except (OSError, ValueError):
+                limit = "max"
+            if limit != "max" and int(limit) < V1_UNLIMITED:
+                left = max(0, int(limit) - used + (int(inactive[1]) if inactive else 0))
+                tightest = left if tightest is None else min(tightest, left)
+            if directory == top:
+                break
     return tightest
 
 
