@@ -70,9 +70,14 @@ def test_refused_settings(vllm, environment, words):
     assert_refused(launch("m", **(vllm | environment)), *words)
 
 
-@pytest.mark.parametrize("flag", ["--enable-sleep-mode", "--enable_sleep_mode", "--enable-cumem-allocator", "--worker-cls=x.Y"])
+@pytest.mark.parametrize("flag", ["--enable-sleep-mode", "--enable_sleep_mode", "--enable-cumem-allocator", "--worker-cls=x.Y", "--distributed-executor-backend ray",
+                                  "--data_parallel_backend=ray"])
 def test_refused_arguments(vllm, flag):
-    assert_refused(launch("m", flag, **vllm), flag.split("=")[0].replace("_", "-"))
+    assert_refused(launch("m", *flag.split(), **vllm), flag.replace("=", " ").split()[0].replace("_", "-"))
+
+
+def test_other_executors_are_accepted(vllm):
+    assert launch("m", "--distributed-executor-backend", "mp", **vllm).returncode == 0
 
 
 @pytest.mark.parametrize("text", ["expandable_segments:False", "backend:native", "max_split_size_mb:20", ""])

@@ -65,11 +65,18 @@ _FLAGS = {
 }
 
 
+_RAY_FLAGS = ("--distributed-executor-backend", "--data-parallel-backend")
+_RAY = "Ray starts its workers before this package can cover them"  # an image without Ray would only say that it is missing
+
+
 def check_arguments(arguments: list[str]) -> None:
-    for argument in arguments:
-        flag = argument.split("=", 1)[0].replace("_", "-")
+    for argument, following in zip(arguments, [*arguments[1:], ""]):
+        name, _, value = argument.partition("=")
+        flag = name.replace("_", "-")
         if flag in _FLAGS:
             refuse(f"{flag}: {_FLAGS[flag]}; accepted: without it; remove it or set MANAGED_MEM_PLACEMENT=off")
+        if flag in _RAY_FLAGS and (value or following) == "ray":
+            refuse(f"{flag}: 'ray': {_RAY}; accepted: mp; use mp or set MANAGED_MEM_PLACEMENT=off")
 
 
 def check_config(config) -> None:
@@ -87,7 +94,7 @@ def check_config(config) -> None:
         no("--tensor-parallel-size", parallel.tensor_parallel_size, "custom all-reduce shares PyTorch's memory through CUDA IPC, which managed memory has not",
            "add --disable-custom-all-reduce")
     if parallel.distributed_executor_backend == "ray" or getattr(parallel, "data_parallel_backend", "mp") == "ray":
-        no("--distributed-executor-backend", "ray", "Ray starts its workers before this package can cover them", "use mp")
+        no("--distributed-executor-backend", "ray", _RAY, "use mp")
     if getattr(parallel, "enable_elastic_ep", False):
         no("--enable-elastic-ep", True, "it moves weights between processes through CUDA IPC")
     if getattr(config, "weight_transfer_config", None) is not None and getattr(config.weight_transfer_config, "backend", "") == "ipc":
