@@ -28,8 +28,8 @@ const imageType = "docker-build:index:Image";
 
 export function previewFacts(stack: string, run: EngineRun, compared: boolean): PreviewFacts {
     const planned = run.events.flatMap(({ resourcePreEvent }) => (resourcePreEvent ? [resourcePreEvent.metadata] : []));
-    // A provider is how something is made, and nothing that is.
-    const steps = planned.filter(({ type }) => !type.startsWith("pulumi:providers:"));
+    // A provider is how something is made, and the stack what holds it: nothing that anybody deploys.
+    const steps = planned.filter(({ type }) => !type.startsWith("pulumi:providers:") && type !== "pulumi:pulumi:Stack");
     const changed = steps.filter(({ op }) => op !== "same");
     const said = run.events.flatMap(({ diagnosticEvent }) => (diagnosticEvent && !diagnosticEvent.ephemeral ? [diagnosticEvent] : []));
     const lines = (severity: string) => said.filter((event) => event.severity === severity).flatMap(({ message }) => message.trim().split("\n"));
@@ -45,7 +45,8 @@ export function previewFacts(stack: string, run: EngineRun, compared: boolean): 
         digest: /^change digest: ([0-9a-f]{64})/.exec(change)?.[1],
         change: change.trim().split("\n").filter(Boolean),
         warnings: lines("warning"),
-        errors: lines("error"),
+        // Pulumi's own last word says no more than that there were others.
+        errors: lines("error").filter((line) => !/^(preview|update) failed$/.test(line)),
         rebuilt: stageTable.filter(({ target }) => targets.has(target)).map(({ target, delivers, minutes }) => ({ target, delivers, minutes: minutes.value })),
         violations: run.events.flatMap(({ policyEvent }) =>
             policyEvent ? [{ policy: policyEvent.policyName, level: policyEvent.enforcementLevel, message: violationText(policyEvent.message) }] : [],

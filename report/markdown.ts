@@ -13,11 +13,11 @@ export function previewComment(facts: PreviewFacts): string {
         ...(facts.compared ? [] : ["Not compared with what is deployed: this run has neither the stack's state nor its passphrase, so everything shows as new, and the digest is that of a first deployment.", ""]),
         ...block("Refused", facts.errors),
         ...block("Change digest", facts.change),
+        ...policies(facts),
         ...rebuilt(facts),
         ...folded("Resources", facts.changes.map(changeLine), "diff"),
-        ...policies(facts),
         ...block("Memory plan", facts.memoryPlan),
-        ...block("Warnings", facts.warnings),
+        ...block("Warnings", facts.warnings.filter((line) => !facts.memoryPlan.includes(line))),
     ].join("\n");
 }
 
@@ -56,13 +56,13 @@ function changeLine({ op, type, name, properties }: PreviewFacts["changes"][numb
     return `${signs[op] ?? "!"} ${op.padEnd(7)} ${type} ${name}${properties.length > 0 ? ` [${properties.join(", ")}]` : ""}`;
 }
 
-function policies({ violations, policyPacks }: PreviewFacts): string[] {
+function policies({ violations, policyPacks, succeeded }: PreviewFacts): string[] {
     if (policyPacks.length === 0 && violations.length === 0) {
         return ["### Policies", "", "No policy pack ran.", ""];
     }
     return violations.length === 0
-        ? ["### Policies", "", "No violation.", ""]
-        : block(`Policies: ${count(violations.length, "violation")}`, violationLines(violations));
+        ? ["### Policies", "", succeeded ? "No violation." : "Not checked to the end, because the preview was refused before.", ""]
+        : block(`Policies: ${count(violations.length, "violation")}${violations.every(({ level }) => level === "advisory") ? ", advisory alone" : ""}`, violationLines(violations));
 }
 
 /** The same policy says the same of many resources: the first three are enough to understand it. */

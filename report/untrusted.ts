@@ -3,17 +3,32 @@
  * image, mention, HTML or heading. What could end the block, hide text or turn it around is taken out.
  */
 export function fenced(lines: readonly string[], language = "text"): string[] {
-    const shown = lines.flatMap((line) => visible(line).split("\n")).slice(0, blockLines).map((line) => (line.length > lineLength ? `${line.slice(0, lineLength)} ...` : line));
-    const left = lines.length - shown.length;
-    const body = left > 0 ? [...shown, `... and ${left} more`] : shown;
+    const wrapped = lines.flatMap((line) => visible(line).split("\n")).flatMap(wrap);
+    const left = wrapped.length - blockLines;
+    const body = left > 0 ? [...wrapped.slice(0, blockLines), `... and ${left} more lines`] : wrapped;
     const longest = Math.max(2, ...body.flatMap((line) => [...line.matchAll(/`+/g)].map(([run]) => run.length)));
     const fence = "`".repeat(longest + 1);
     return [`${fence}${language}`, ...body, fence];
 }
 
 /** A comment of GitHub's may have 65,536 characters; six blocks of this size stay below. */
-const blockLines = 40;
-const lineLength = 240;
+const blockLines = 60;
+const lineLength = 120;
+
+/** As wide as a comment shows without scrolling; what goes on is indented. */
+function wrap(line: string): string[] {
+    const text = line.slice(0, 8 * lineLength);
+    const indent = `${/^ */.exec(text)?.[0] ?? ""}    `.slice(0, 40);
+    const lines: string[] = [];
+    for (let rest = text; rest !== "" || lines.length === 0; ) {
+        const room = lines.length === 0 ? lineLength : lineLength - indent.length;
+        const space = rest.lastIndexOf(" ", room);
+        const at = rest.length <= room ? rest.length : space > room / 2 ? space : room;
+        lines.push(lines.length === 0 ? rest.slice(0, at) : indent + rest.slice(0, at));
+        rest = rest.slice(at).replace(/^ /, "");
+    }
+    return lines;
+}
 
 /** Without control characters, and without the marks that make a text read otherwise than it is (Unicode TR 36). */
 function visible(text: string): string {

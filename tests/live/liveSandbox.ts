@@ -85,6 +85,23 @@ export class LiveSandbox {
         });
     }
 
+    /** Moves a tag, `REGISTRY/NAMESPACE/REPOSITORY:TAG`, to some manifest of its own repository with other bytes, as a person with docker could. */
+    async retag(reference: string): Promise<void> {
+        const { address, username, caFile } = this.facts.registry;
+        const [, repository = "", tag = ""] = /^(.+):([^:]+)$/.exec(reference.slice(address.length + 1)) ?? [];
+        const manifest = await (await this.registryGet(`/v2/${repository}/manifests/${tag}`)).text();
+        const type = (JSON.parse(manifest) as { mediaType?: string }).mediaType ?? "application/vnd.oci.image.manifest.v1+json";
+        const options = { method: "PUT", ca: fs.readFileSync(caFile), auth: `${username}:${this.password()}`, headers: { "content-type": type } };
+        await new Promise<void>((resolve, reject) => {
+            const request = https.request(`https://${address}/v2/${repository}/manifests/${tag}`, options, (answer) => {
+                answer.resume().on("end", () => (answer.statusCode === 201 ? resolve() : reject(new Error(`PUT answered ${answer.statusCode}`))));
+            });
+            request.on("error", reject);
+            // The same image in other bytes has another digest.
+            request.end(`${manifest}\n`);
+        });
+    }
+
     /** A file of this run; its path. */
     write(name: string, text: string): string {
         const file = path.join(this.checkout, name);

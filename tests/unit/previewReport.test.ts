@@ -22,7 +22,7 @@ describe("a comment", () => {
 
     test("of one stage names it with its expected time, and the properties that change", () => {
         const page = comment([
-            step("same", "pulumi:pulumi:Stack", "s"),
+            step("same", "kubernetes:core/v1:Service", "s"),
             step("update", "docker-build:index:Image", "gh200-build-vllm", { target: "build-vllm" }, { "context.location": { diffKind: "update", inputDiff: true } }),
             said("info", `change digest: ${"a".repeat(64)} (approved)\nwhat changes:\n  assets/vllm/Dockerfile: edited\n`),
         ]);
