@@ -36,6 +36,8 @@ export interface Verdict {
     /** Whether an approval is needed at all. */
     gated: boolean;
     problems: Problem[];
+    /** Those of them that no approval settles: versions that go down. */
+    lower: Problem[];
     /** What the state will say of this attempt; undefined on a stack without approvals. */
     attempt: Attempt | undefined;
 }
@@ -57,11 +59,11 @@ export function judge(request: Request): Verdict {
     const lower = destroys ? [] : downgrades("version", deployed?.versions ?? {}, request.versions);
     const known = deployed?.earlier.includes(to) ?? false;
     const needs: Decision = destroys ? "destroy" : known ? "rollback" : unfinished ? "after-failure" : "update";
-    const verdict = { change, changed, needs, gated };
+    const forbidden = known || !changed ? [] : lower;
+    const verdict = { change, changed, needs, gated, lower: forbidden };
     if (!changed) {
         return { ...verdict, problems: [], attempt };
     }
-    const forbidden = known ? [] : lower;
     if (!gated) {
         return { ...verdict, problems: forbidden, attempt: undefined };
     }

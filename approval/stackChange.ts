@@ -27,54 +27,62 @@ export interface StackChange {
  * A preview only says so. On a stack without approvals it does not wait for the answer either.
  */
 export async function stackChange(config: StackConfig): Promise<StackChange> {
-    const facts = changeFacts(config);
     const versions = declaredVersions(config);
-    const change = { config, facts, versions };
     refuse(belowFloors("version", versions));
-    const judged = readLedger().then((ledger) => {
-        const request = requestOf(config, ledger, facts, versions);
-        return { ledger, request, verdict: judge(request) };
-    });
-    const told = judged.then(({ ledger, verdict }) => announce(ledger, facts, verdict));
-    if (pulumi.runtime.isDryRun() && !config.approval.required) {
-        return { first: [], rollback: false, complete: (...last) => remember(judged, change, last, []) };
+    const judged = judgeRun(config, versions);
+    const told = judged.then(announce);
+    const isPreview = pulumi.runtime.isDryRun();
+    if (isPreview && !config.approval.required) {
+        // Nobody waits for this: a rejection that is not handled is what ends the preview.
+        void judged.then(({ verdict }) => refuse(verdict.lower));
+        return { first: [], rollback: false, complete: (...last) => remember(judged, last, []) };
     }
-    const { request, verdict } = await judged;
-    const refused = !pulumi.runtime.isDryRun() && verdict.problems.length > 0;
-    if (refused && !mayBeDestroyed(request)) {
-        refuse(verdict.problems);
-    }
+    const run = await judged;
+    const { request, verdict } = run;
     await told;
+    const problems = isPreview ? verdict.lower : verdict.problems;
+    if (problems.length > 0 && !mayBeDestroyed(request)) {
+        refuse(problems);
+    }
     const rollback = verdict.needs === "rollback" && verdict.problems.length === 0;
     if (verdict.attempt === undefined) {
-        return { first: [], rollback, complete: (...last) => remember(judged, change, last, []) };
+        return { first: [], rollback, complete: (...last) => remember(judged, last, []) };
     }
     // An approved destroy runs the program too, and looks like an update from here. It makes nothing; an update starts with this.
-    const refusal = new pulumi.ResourceHook("approval", () => refuse(refused ? verdict.problems : []));
+    const refusal = new pulumi.ResourceHook("approval", () => refuse(problems));
     const first = new pulumi.Stash(approvalResource, { input: { ...verdict.attempt } }, { hooks: { beforeCreate: [refusal], beforeUpdate: [refusal] } });
     const hook = destroyHook(request);
-    return { first: [first], rollback, complete: (...last) => remember(judged, change, last, [hook]) };
+    return { first: [first], rollback, complete: (...last) => remember(judged, last, [hook]) };
 }
 
-type Judged = Promise<{ ledger: Ledger; verdict: Verdict }>;
+interface JudgedRun {
+    ledger: Ledger;
+    facts: Facts;
+    versions: Versions;
+    /** Builder's address. */
+    endpoint: string;
+    request: Request;
+    verdict: Verdict;
+}
+
+/** The files are read while the engine has other things to do: a preview that waits for nothing here has registered everything by then. */
+async function judgeRun(config: StackConfig, versions: Versions): Promise<JudgedRun> {
+    const ledger = await readLedger();
+    const facts = changeFacts(config);
+    const request = requestOf(config, ledger, facts, versions);
+    return { ledger, facts, versions, endpoint: config.builder.endpoint, request, verdict: judge(request) };
+}
 
 /** Depends on everything, so it is written last, and deleted first: its hook is what a destroy meets before any other step. */
-function remember(judged: Judged, change: RunChange, [last, result]: [pulumi.Resource, pulumi.Input<unknown>], beforeDelete: pulumi.ResourceHook[]): void {
-    const { config, facts, versions } = change;
-    const next = () =>
-        judged.then(({ ledger, verdict }) => {
-            const builder = usedBuilder(config.builder.endpoint) ?? ledger.deployed?.builder ?? "";
-            return nextDeployed(ledger, { to: factsDigest(facts), facts: rememberedFacts(facts), versions, builder }, verdict.attempt?.serial ?? 0);
-        });
+function remember(judged: Promise<JudgedRun>, [last, result]: [pulumi.Resource, pulumi.Input<unknown>], beforeDelete: pulumi.ResourceHook[]): void {
+    const next = async () => {
+        const { ledger, facts, versions, endpoint, request, verdict } = await judged;
+        const builder = usedBuilder(endpoint) ?? ledger.deployed?.builder ?? "";
+        return nextDeployed(ledger, { to: request.to, facts: rememberedFacts(facts), versions, builder }, verdict.attempt?.serial ?? 0);
+    };
     // Only when all is built is it known on which builder; a preview builds nothing.
     const input = pulumi.runtime.isDryRun() ? next() : pulumi.output(result as string).apply(next);
     new pulumi.Stash(changeResource, { input }, { dependsOn: [last], ...(beforeDelete.length > 0 && { hooks: { beforeDelete } }) });
-}
-
-interface RunChange {
-    config: StackConfig;
-    facts: Facts;
-    versions: Versions;
 }
 
 /** Its name is what Pulumi shows for a destroy that does not run the program, and so cannot ask the hook. */
@@ -99,7 +107,7 @@ function requestOf(config: StackConfig, ledger: Ledger, facts: Facts, versions: 
     };
 }
 
-async function announce(ledger: Ledger, facts: Facts, verdict: Verdict): Promise<void> {
+async function announce({ ledger, facts, verdict }: JudgedRun): Promise<void> {
     const words = describeChange(ledger.deployed?.facts, facts);
     if (verdict.changed && ledger.deployed !== undefined && ledger.releaseRef !== undefined) {
         words.push(`release ${ledger.releaseRef}: moves from ${ledger.deployRef?.split("@")[1]} if the image comes out different`);
