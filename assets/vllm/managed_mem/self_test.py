@@ -110,14 +110,14 @@ class Test:
             cache = torch.full((256 * MIB,), 5, dtype=torch.uint8, device="cuda")
         activations = torch.full((64 * MIB,), 7, dtype=torch.uint8, device="cuda")
         torch.cuda.synchronize()
-        for name, tensor, want in (("pointer kind within the HBM share", weights, expected), ("pointer kind on the host", cache, "managed"),
+        for name, tensor, want in (("pointer kind within the HBM share", weights, expected), ("pointer kind beyond the HBM share", cache, "managed"),
                                    ("pointer kind of activations", activations, expected)):
             kind = pointer_kind(tensor)
             self.report(name, kind == want, kind)
         values = [int(tensor[-1]) for tensor in (weights, cache, activations)]
         self.report("contents", values == [3, 5, 7], values)
         row = library.row(KV, 0)
-        self.report("account: host bytes of the KV pool", row.host == 256 * MIB and row.hbm == 0, f"{row.host / MIB:.0f} MiB")
+        self.report("account: bytes beyond the HBM share", row.host == 256 * MIB and row.hbm == 0, f"{row.host / MIB:.0f} MiB")
         self.rates(weights, cache)
         del weights, cache, activations
         torch.cuda.synchronize()
@@ -135,10 +135,10 @@ class Test:
         hbm, host = (self.library.read_rate(t.data_ptr(), t.numel()) for t in (weights, cache))
         if not hbm or self.stand_in:
             return self.skip("read rates", "needs the nvcc build on a real GPU")
-        self.report("read rate of HBM", True, f"{hbm / 1e9:.0f} GB/s")
+        self.report("read rate within the HBM share", True, f"{hbm / 1e9:.0f} GB/s")
         name = self.torch.cuda.get_device_name()
         floor = GH200_FLOOR if "GH200" in name else 0
-        self.report("read rate of the host over the link", host >= floor, f"{host / 1e9:.0f} GB/s{f', floor {floor / 1e9:.0f}' if floor else ''} on {name}")
+        self.report("read rate beyond the HBM share", host >= floor, f"{host / 1e9:.0f} GB/s{f', floor {floor / 1e9:.0f}' if floor else ''} on {name}")
 
     def out_of_memory(self) -> None:
         torch = self.torch
