@@ -28,7 +28,8 @@ export class LiveSandbox {
 
     /** Starts the daemons without an update; also the repair after one was killed. */
     start(...options: string[]): void {
-        if (fs.readdirSync(this.checkout).length === 0) {
+        // Other runs' clean-up of the temporary folder may have taken it.
+        if (!fs.existsSync(this.checkout) || fs.readdirSync(this.checkout).length === 0) {
             copyProgram(CHECKOUT, this.checkout);
         }
         this.main("up", "--no-up", ...options);
@@ -44,8 +45,12 @@ export class LiveSandbox {
         return new Machine(copy, home, sandboxState(this.folder).stackConfig);
     }
 
+    kubectlPath(): string {
+        return findTool("kubectl")?.path ?? "kubectl";
+    }
+
     kubectl(...args: string[]): string {
-        return execFileSync(findTool("kubectl")?.path ?? "kubectl", args, {
+        return execFileSync(this.kubectlPath(), args, {
             encoding: "utf8",
             env: { ...process.env, KUBECONFIG: path.join(this.folder, "kubeconfig") },
         });
@@ -104,7 +109,7 @@ export class LiveSandbox {
 
     /** A file of this run; its path. */
     write(name: string, text: string): string {
-        const file = path.join(this.checkout, name);
+        const file = path.join(this.folder, name);
         fs.writeFileSync(file, text);
         return file;
     }
@@ -208,8 +213,8 @@ export class Machine {
         return file;
     }
 
-    upWith(configFile: string): Promise<Answer> {
-        return this.program.pulumi(["up", "--yes", "--skip-preview", "--stack", STACK, "--config-file", configFile]);
+    upWith(configFile: string, ...more: string[]): Promise<Answer> {
+        return this.program.pulumi(["up", "--yes", "--skip-preview", "--stack", STACK, "--config-file", configFile, ...more]);
     }
 
     private stack(): string[] {

@@ -141,7 +141,7 @@ describe("replicas", () => {
     }, 3 * MINUTE);
 
     test("let a node be drained, and come back when it does", async () => {
-        const drained = kubectl("drain", nodes[1]!, "--ignore-daemonsets", "--force", "--timeout=60s");
+        const drained = kubectl("drain", nodes[1]!, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=60s");
         expect(drained).toContain(`node/${nodes[1]} drained`);
         const pending = await eventually("the replacement", 30, () => pods().find(({ spec }) => spec.nodeName === undefined && pods().length === 4));
         expect(pending.status.conditions?.find(({ type }) => type === "PodScheduled")?.message).toMatch(/unschedulable|anti-affinity|Insufficient/);
@@ -161,7 +161,7 @@ describe("replicas", () => {
     test("of one let their only node be drained", async () => {
         ok(await up(byProfile.driver, { replicas: 1 }));
         const [pod] = running();
-        expect(kubectl("drain", pod!.spec.nodeName!, "--ignore-daemonsets", "--force", "--timeout=60s")).toContain("drained");
+        expect(kubectl("drain", pod!.spec.nodeName!, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=60s")).toContain("drained");
         await eventually("the pod on another node", 30, () => running().find(({ spec }) => spec.nodeName !== pod!.spec.nodeName));
     }, 3 * MINUTE);
 });
