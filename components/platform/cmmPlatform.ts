@@ -143,14 +143,16 @@ function buildImages(parent: CmmPlatform, name: string, args: SettledPlatform): 
     const sourceContexts = Object.fromEntries(
         Object.entries(sources).map(([key, source]) => [key, source.path ?? gitContext(source)]),
     );
+    const plan = plannedStages(stageArgs);
+    // A label must not name the commit of a stage that is left out.
+    const used = new Set(plan.flatMap((stage) => stage.sources));
     const revisions = Object.fromEntries(
-        Object.entries(sources).map(([key, source]) => [revisionArg(key), sourceRevision(source)]),
+        Object.entries(sources).map(([key, source]) => [revisionArg(key), used.has(key) ? sourceRevision(source) : "left-out"]),
     );
     const dirty = Object.keys(sources).filter((key) => revisions[revisionArg(key)]!.endsWith(dirtySuffix));
 
     const built: Record<string, BuildStage | ManagedAllocator> = {};
     let last: pulumi.Resource = builder;
-    const plan = plannedStages(stageArgs);
     for (const [index, stage] of plan.entries()) {
         last = built[stage.target] = new BuildStage(
             `${name}-${stage.target}`,

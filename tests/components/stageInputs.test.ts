@@ -89,3 +89,13 @@ test.each([
     fs.writeFileSync(file, text);
     expect(targets.filter((target) => after[target] !== before[target])).toEqual(expected);
 });
+
+test("no label names the commit of a stage that is left out", async () => {
+    const recorder = await record();
+    new CmmPlatform("gh200", settledPlatform({ stages: { ...stages, disabled: ["build-flash-attention", "build-infinistore"] } }));
+    await recorder.settled();
+    const { buildArgs } = recorder.only(imageType, "gh200-image").inputs as { buildArgs: Record<string, string> };
+    const leftOut = Object.keys(buildArgs).filter((name) => buildArgs[name] === "left-out");
+    expect(leftOut.sort()).toEqual(["SRC_FLASH_ATTENTION_REVISION", "SRC_FLASH_ATTN_CUTLASS_REVISION", "SRC_INFINISTORE_REVISION"]);
+    expect(buildArgs.SRC_VLLM_REVISION).toBe(commit);
+});

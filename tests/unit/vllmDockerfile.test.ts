@@ -51,6 +51,11 @@ test("built without the program, the Dockerfiles take the table's commits, and i
     }
 });
 
+test("a label of the image names the commit of every source", () => {
+    const labels = Object.fromEntries([...text.matchAll(/ai\.vllm\.gh200\.source\.([\w-]+)=\$\{(\w+)\}/g)].map((match) => [`src-${match[1]}`, match[2]]));
+    expect(labels).toEqual(Object.fromEntries(sources.map((name) => [name, `${name.replaceAll("-", "_").toUpperCase()}_REVISION`])));
+});
+
 test("the check of a stage's wheels knows the table's", () => {
     const script = "import json, re; text = open('build/common/check-wheels').read(); print(json.dumps(eval(re.search(r'EXPECTED = (\\{.*?\\n\\})', text, re.S).group(1))))";
     const expected = JSON.parse(execFileSync("python3", ["-c", script], { cwd: folder, encoding: "utf8" })) as object;
