@@ -17,6 +17,8 @@ const root = new ArmRoot();
 const work = fs.mkdtempSync(path.join(process.env.GH200_UPSTREAM_WORK ?? os.tmpdir(), "gh200-upstream-"));
 const assets = path.join(checkout, "assets", "vllm");
 const results: Recorded[] = [];
+/** The files that hold the most memory take a quarter of an hour each under emulation. */
+const large = process.env.GH200_UPSTREAM_LARGE !== undefined;
 
 beforeAll(() => {
     root.open();
@@ -29,8 +31,10 @@ beforeAll(() => {
             fs.writeFileSync(mark, text);
         }
     }
-    // The NGC image has NumPy; the lock of the running image names it.
-    succeeded(root.run("python3 -c 'import numpy' || python3 -m pip install --quiet --root-user-action ignore --only-binary :all: numpy==2.2.6"));
+    // The NGC image has what PyTorch itself imports, and NumPy; the lock of the running image names them.
+    const imports = "filelock fsspec jinja2 numpy typing-extensions";
+    const versions = "sed -n 's/^\\([a-z0-9._-]*==[^ ]*\\).*/\\1/p' /locks/runtime.txt >/tmp/versions";
+    succeeded(root.run(`${versions} && python3 -m pip install --quiet --root-user-action ignore --only-binary :all: --constraint /tmp/versions ${imports}`, {}, requirements));
 }, HOUR);
 
 afterAll(() => {
@@ -40,7 +44,7 @@ afterAll(() => {
 });
 
 /** Runs a stage's recipe as the Dockerfile does; with `objects`, only these are compiled. */
-function stage(name: string, sources: Places, objects: string[], env: Record<string, string> = {}): { ended: Ended; record: Recorded } {
+function stage(name: string, sources: Places, objects: string[], env: Record<string, string> = {}): { ended: Ended; record: Recorded; log: string } {
     const out = fs.mkdtempSync(path.join(work, `${name}-`));
     const patches = path.join(assets, "patches", name);
     const revisions = Object.keys(defaultSources).map((source): [string, string] => [`${source.replaceAll("-", "_").toUpperCase()}_REVISION`, defaultSources[source]!.commit ?? defaultSources[source]!.ref]);
@@ -73,19 +77,20 @@ function stage(name: string, sources: Places, objects: string[], env: Record<str
             ...Object.fromEntries(Object.entries(sources).map(([source, folder]) => [`/src/${source}`, folder])),
         },
     );
+    const log = fs.readFileSync(path.join(out, `build-${name}.log`), "utf8");
     fs.mkdirSync(path.join(checkout, ".gh200/upstream"), { recursive: true });
-    fs.copyFileSync(path.join(out, `build-${name}.log`), path.join(checkout, ".gh200/upstream", `build-${name}.log`));
+    fs.writeFileSync(path.join(checkout, ".gh200/upstream", `build-${name}.log`), log);
     const record = readRecord(name, path.join(out, "record"));
     results.push(record);
-    return { ended, record };
+    return { ended, record, log };
 }
 
 const tree = (name: string): string => path.join(work, "sources", name);
 
 /** Every pattern matched an object, which the compiler made, for aarch64, with code for sm_90a. */
-function compiled({ ended, record }: ReturnType<typeof stage>, patterns: string[]): void {
-    expect(ended.output).toContain("stopped here on purpose");
-    expect(record.compiled.map(({ status }) => status), ended.output).toEqual(patterns.map(() => 0));
+function compiled({ ended, record, log }: ReturnType<typeof stage>, patterns: string[]): void {
+    expect(log, ended.output).toContain("stopped here on purpose");
+    expect(record.compiled.map(({ status }) => status), log.slice(-4000)).toEqual(patterns.map(() => 0));
     for (const { file } of record.compiled) {
         const { output } = root.run(`readelf -h '${file}'; cuobjdump --list-elf '${file}'`, {}, Object.fromEntries(fs.readdirSync(tree("")).map((name) => [`/src/${name}`, tree(name)])));
         expect(output, file).toMatch(/Machine:\s+AArch64/);
@@ -108,16 +113,16 @@ test("LMCache 0.4.4: its patch fits, and a kernel compiles", () => {
     compiled(stage("lmcache", { "src-lmcache": tree("src-lmcache") }, objects), objects);
 }, HOUR);
 
-test("FlashInfer 0.6.6: its package builds, every kernel's source is generated, and two kernels compile", () => {
+test("FlashInfer 0.6.6: its package builds, every kernel's source is generated, and one of them compiles", () => {
     sdist("src-flashinfer", tree("src-flashinfer"));
     fs.cpSync(path.join(__dirname, "root/flashinfer-jit-cache"), path.join(tree("src-flashinfer"), "flashinfer-jit-cache"), { recursive: true });
-    const objects = ["*batch_prefill_with_kv_cache*sm90*/*paged_sm90_kernel_mask_1.cuda.o", "*/batch_decode_kernel.cuda.o"];
+    const objects = ["*/batch_decode_kernel.cuda.o", ...(large ? ["*batch_prefill_with_kv_cache*sm90*/*paged_sm90_kernel_mask_1.cuda.o"] : [])];
     const built = stage("flashinfer", { "src-flashinfer": tree("src-flashinfer") }, objects);
     compiled(built, objects);
     expect(built.record.objects).toBeGreaterThan(700);
 }, 2 * HOUR);
 
-test("vLLM 0.19.0: its three patches fit, CMake configures for sm_90a, and its kernels compile", () => {
+test("vLLM 0.19.0: its three patches fit, CMake configures for sm_90a, and a kernel compiles", () => {
     sdist("src-vllm", tree("src-vllm"));
     sdist("src-flashinfer", tree("cutlass-of-flashinfer"));
     const attention = checkedOut("src-vllm-flash-attn", tree("src-vllm-flash-attn"), ["csrc/cutlass"]);
@@ -128,14 +133,14 @@ test("vLLM 0.19.0: its three patches fit, CMake configures for sm_90a, and its k
         fs.writeFileSync(path.join(tree("src-vllm-flash-attn"), "CMakeLists.txt"), "");
     }
     fs.mkdirSync(path.join(tree("src-triton"), "python/triton_kernels/triton_kernels"), { recursive: true });
-    const objects = ["*/cache_kernels.cu.o", "*/scaled_mm_sm90_fp8.cu.o", ...(attention ? ["*/flash_fwd_hdim128_bf16_split_sm90.cu.o"] : [])];
+    const largest = ["*/scaled_mm_sm90_fp8.cu.o", ...(attention ? ["*/flash_fwd_hdim128_bf16_split_sm90.cu.o"] : [])];
+    const objects = ["*/cache_kernels.cu.o", ...(large ? largest : [])];
     const sources = Object.fromEntries(["src-vllm", "src-vllm-flash-attn", "src-flashmla", "src-qutlass", "src-triton"].map((name) => [name, tree(name)]));
     compiled(stage("vllm", { ...sources, "src-cutlass": path.join(tree("cutlass-of-flashinfer"), "3rdparty/cutlass") }, objects), objects);
 }, 3 * HOUR);
 
 test("InfiniStore: the whole stage, to a wheel that its own checks accept", (context) => {
     context.skip(!checkedOut("src-infinistore", tree("src-infinistore")), `${defaultSources["src-infinistore"]!.repository} cannot be reached`);
-    succeeded(root.run("[ -e /usr/include/boost/version.hpp ] || { apt-get update && apt-get install --yes --no-install-recommends --reinstall libboost1.74-dev; }"));
     const { ended } = stage("infinistore", { "src-infinistore": tree("src-infinistore") }, []);
     expect(succeeded(ended)).toContain("done in");
 }, 2 * HOUR);
