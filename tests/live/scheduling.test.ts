@@ -129,6 +129,7 @@ describe("replicas", () => {
 
     test("a second one on a one-GPU node ends the update with why it is pending", async () => {
         cluster("driver", 1);
+        ok(await up(byProfile.driver, { replicas: 1 }));
         const answer = await up(byProfile.driver, { replicas: 2 });
         expect(answer.status).not.toBe(0);
         expect(answer.output).toMatch(/Insufficient nvidia\.com\/gpu|didn't match pod anti-affinity rules/);
