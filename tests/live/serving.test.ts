@@ -105,7 +105,7 @@ describe("the pod", () => {
         await new Promise((done) => setTimeout(done, 1000));
         const since = Date.now();
         const gone = new Promise<void>((done, fail) =>
-            execFile(sandbox.kubectlPath(), ["delete", "pod", pod.metadata.name, "--namespace=vllm", "--wait=true"], { env: { ...process.env, KUBECONFIG: path.join(sandbox.folder, "kubeconfig") } }, (error) => (error ? fail(error) : done())),
+            execFile(sandbox.kubectlPath(), ["delete", "pod", pod.metadata.name, "--namespace=vllm", "--wait=true"], { env: { ...process.env, KUBECONFIG: path.join(sandbox.folder, "kubeconfig") } }, (error) => (error === null ? done() : fail(new Error(error.message)))),
         );
         expect(await (await asked).text()).toContain("in flight");
         await gone;
