@@ -1,7 +1,8 @@
-import { execFileSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import * as fs from "node:fs";
 import * as path from "node:path";
+import { refuse } from "./errors";
 
 /** Where materialised build contexts lie, relative to the Pulumi program. */
 const contextsFolder = ".gh200/contexts";
@@ -75,7 +76,13 @@ export function listFiles(root: string, entry: string): string[] {
 
 /** Committed, changed and new files, submodules' too: a checkout that was built in holds gigabytes that no commit names. */
 function checkoutFiles(folder: string): string[] {
-    const list = (...args: string[]) => execFileSync("git", ["-C", folder, "ls-files", "-z", ...args], { encoding: "utf8", maxBuffer: 2 ** 28 }).split("\0");
+    const list = (...args: string[]): string[] => {
+        const { status, stdout } = spawnSync("git", ["-C", folder, "ls-files", "-z", ...args], { encoding: "utf8", maxBuffer: 2 ** 28 });
+        if (status !== 0) {
+            refuse([{ path: folder, wrong: "has a .git that git cannot read", accepted: "a checkout, or a folder without .git", fix: `git -C ${folder} status says why` }]);
+        }
+        return stdout.split("\0");
+    };
     return [...list("--cached", "--recurse-submodules"), ...list("--others", "--exclude-standard")].filter((file) => file !== "" && fs.existsSync(path.join(folder, file)));
 }
 

@@ -5,6 +5,7 @@ import { describe, expect, test } from "vitest";
 import { hashFiles, listFiles, materialise } from "../../components/internal/contexts";
 import { repositoryRoot } from "../support/stackFile";
 import { temporaryFolders, writeTree } from "../support/temporaryFolder";
+import { refusal } from "../support/refusal";
 
 const temporaryFolder = temporaryFolders();
 
@@ -88,7 +89,7 @@ describe("a materialised context", () => {
         expect(materialise("one", ["."])).not.toBe(materialise("two", ["."]));
     });
 
-    test.each([".git/HEAD", "__pycache__/a.txt", "deep/.pytest_cache/x", ".DS_Store", "node_modules/a/index.js", ".gh200/x", ".sandbox/x", "deep/a.pyc"])(
+    test.each(["__pycache__/a.txt", "deep/.pytest_cache/x", ".DS_Store", "node_modules/a/index.js", ".gh200/x", ".sandbox/x", "deep/a.pyc"])(
         "leaves %s out",
         (name) => {
             program();
@@ -98,6 +99,14 @@ describe("a materialised context", () => {
             expect(listFiles(before, ".").sort()).toEqual(["a.txt", "deep/b.txt", "run"]);
         },
     );
+
+    test("of a broken checkout is refused in words", () => {
+        program();
+        writeTree("src", { ".git/HEAD": "no repository" });
+        expect(refusal(() => materialise("src", ["."]))).toEqual([
+            "src: has a .git that git cannot read; accepted: a checkout, or a folder without .git; git -C src status says why",
+        ]);
+    });
 
     test("of no files is an empty folder", () => {
         program();
