@@ -1,3 +1,4 @@
+import { spawnSync } from "node:child_process";
 import { parseArgs } from "node:util";
 import { ledgerOf } from "../approval/ledger";
 import { probeBuilder, unreachableProblem } from "../components/builder/probe";
@@ -17,6 +18,11 @@ const USAGE = "usage: npm run drift -- -s STACK [--config-file FILE]";
 main(async () => {
     const { stack, configFile } = parse(process.argv.slice(2));
     const engine = await Engine.of(stack, configFile);
+    if (engine.certificates !== process.env.NODE_EXTRA_CA_CERTS) {
+        // Node.js reads its authorities once, when it starts.
+        const env = { ...process.env, NODE_EXTRA_CA_CERTS: engine.certificates };
+        return spawnSync(process.execPath, [...process.execArgv, ...process.argv.slice(1)], { stdio: "inherit", env }).status ?? 1;
+    }
     const ledger = ledgerOf(await engine.resources());
     const config = await engine.config();
     const refresh = await engine.events("refresh", "--preview-only");

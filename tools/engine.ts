@@ -65,6 +65,11 @@ export class Engine {
     return new Engine(stack, findTool("pulumi")?.path ?? "pulumi", env, file);
   }
 
+  /** File of the authorities that this stack's registry may need beside Node.js's own; undefined where it needs none. */
+  get certificates(): string | undefined {
+    return this.env.NODE_EXTRA_CA_CERTS;
+  }
+
   /** `preview`, `refresh` and the like, with the engine's events. */
   async events(command: string, ...args: string[]): Promise<EngineRun> {
     const folder = fs.mkdtempSync(path.join(os.tmpdir(), "gh200-events-"));

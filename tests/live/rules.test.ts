@@ -116,7 +116,7 @@ describe("two stacks on one builder", () => {
         const others = [await sandbox.machine(), await sandbox.machine()];
         for (const [index, other] of others.entries()) {
             // Long enough under emulation for the other to come along.
-            other.program.edit("sandbox/sources/infinistore/setup.py", (text) => `import time\ntime.sleep(${index === 0 ? 120 : 1})\n${text}`);
+            other.program.edit("sandbox/sources/infinistore/setup.py", (text) => `${text}\nimport time\ntime.sleep(${index === 0 ? 120 : 1})\n`);
             ok(await other.program.pulumi(["stack", "init", `turn-${index}`]));
             fs.copyFileSync(other.stackConfig, path.join(other.home, "stack.yaml"));
         }
