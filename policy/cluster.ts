@@ -42,7 +42,7 @@ function podPolicy(
 }
 
 /** The probe of the node's memory needs the host's files and the GPU's device files (components/node/factsPod.ts). */
-const nodeProbe = "gh200-facts";
+const nodeProbe = "gh200-node-facts";
 
 export const clusterPolicies: (ResourceValidationPolicy | StackValidationPolicy)[] = [
     podPolicy({ name: "pods-by-digest", description: "Every container runs an image by digest." }, (pod, { name }) =>

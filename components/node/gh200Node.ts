@@ -94,10 +94,16 @@ function factsOf(parent: Gh200Node, name: string, probe: NonNullable<ResolvedGh2
         `${name}-facts`,
         {
             // A Pod cannot be changed: another run is another name.
-            metadata: { name: `${name}-facts-${probe.run}`, namespace: probe.namespace, labels: { "app.kubernetes.io/name": "gh200-facts" } },
+            metadata: {
+                name: `${name}-facts-${probe.run}`,
+                namespace: probe.namespace,
+                labels: { "app.kubernetes.io/name": "gh200-facts" },
+                // A running Pod counts as ready, and has said nothing yet.
+                annotations: { "pulumi.com/waitFor": "jsonpath={.status.phase}=Succeeded" },
+            },
             spec: factsPodSpec({ ...probe, script, image: probe.image ?? "", gpuProduct: "NVIDIA-GH200-480GB" }),
         },
-        { parent },
+        { parent, customTimeouts: { create: "3m" } },
     );
     return pod.status.containerStatuses.apply((statuses) => statuses?.[0]?.state?.terminated?.message ?? "");
 }

@@ -93,7 +93,7 @@ function cause(pod: PodFacts, container: ContainerFacts | undefined, ended: Ende
 
 function pullCause(pod: PodFacts, events: readonly EventFacts[], message: string): string {
     const image = pod.spec?.containers?.[0]?.image ?? "";
-    const told = events.filter(({ reason, message: text }) => reason === "Failed" && /pull/i.test(text ?? "")).at(-1)?.message ?? message;
+    const told = events.filter(({ reason, message: text }) => reason === "Failed" && text?.startsWith("Failed to pull image")).at(-1)?.message ?? message;
     if (/40[13]|unauthorized|denied|authorization|credential/i.test(told)) {
         return `image ${image} cannot be pulled: the registry refuses the credentials; set registry.username and registryPassword to a user who may pull it`;
     }

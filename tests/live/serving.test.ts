@@ -1,6 +1,5 @@
 import { execFile, spawnSync } from "node:child_process";
 import * as fs from "node:fs";
-import * as os from "node:os";
 import * as path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { LiveSandbox, type Machine } from "./liveSandbox";
@@ -90,7 +89,9 @@ describe("the pod", () => {
         const swap = "import os; data = open('/opt/gh200/managed_alloc.so', 'rb').read(); found = data.count(b'\\0cudaMallocManaged\\0'); assert found == 1, found; os.mkdir('/cache/plain', 0o700); open('/cache/plain/plain.so', 'wb').write(data.replace(b'\\0cudaMallocManaged\\0', b'\\0cudaMalloc\\0anaged\\0'))";
         expect(inPod("python3", "-c", `${swap}; os.chmod('/cache/plain/plain.so', 0o755)`)).toEqual({ status: 0, output: "" });
         const { status, output } = inPod("env", "MANAGED_MEM_LIBRARY=/cache/plain/plain.so", "/opt/gh200/vllm_managed_mem.py", "--self-test");
-        expect(output).toMatch(/hbm-first +FAILED +pointer kind on the host/);
+        // Advice about managed memory is refused for plain memory, so that nothing is placed.
+        expect(output).toMatch(/hbm-first +FAILED/);
+        expect(output).toContain("the driver refused 0.250 GiB on the host: invalid argument");
         expect(output).toContain("self-test: FAILED (SIMULATED)");
         expect(status).not.toBe(0);
     }, 5 * MINUTE);
@@ -129,7 +130,7 @@ describe("the pod", () => {
         kubectl("delete", "pod", "outsider", "--namespace=vllm", "--wait=false");
         const page = fs.readFileSync(path.resolve(__dirname, "../../docs/sandbox.md"), "utf8");
         // The same for both: the policy makes no difference (here nothing forwards from pod to pod either).
-        expect([unnamed, page.includes("enforces no NetworkPolicy")]).toEqual([named, true]);
+        expect([unnamed, /enforces no\s+NetworkPolicy/.test(page)]).toEqual([named, true]);
     }, 4 * MINUTE);
 });
 
@@ -187,8 +188,6 @@ test("the previous digest is rolled back to", async () => {
 }, 12 * MINUTE);
 
 describe("the facts Pod", () => {
-    const folder = fs.mkdtempSync(path.join(os.tmpdir(), "gh200-facts-"));
-    afterAll(() => fs.rmSync(folder, { recursive: true, force: true }));
     const probe = () => ({ method: "pod", image: released, imagePullSecret: "gh200-vllm-pull", namespace: "vllm", runtimeClassName: "nvidia", nodeName: "gh200-sandbox" });
 
     test("runs on the node while vLLM holds its GPU, is read back, and stops an update that declares more than there is", async () => {

@@ -116,7 +116,7 @@ const cases: Case[] = [
     },
     {
         policy: "no-privileged-pod",
-        passes: [pod("modest", { securityContext: { capabilities: { drop: ["ALL"] } } }), pod("gh200-facts", { securityContext: { privileged: true } })],
+        passes: [pod("modest", { securityContext: { capabilities: { drop: ["ALL"] } } }), pod("gh200-node-facts", { securityContext: { privileged: true } })],
         fails: [pod("privileged", { securityContext: { privileged: true } }), pod("host", {}, { hostPID: true }), pod("folder", {}, { volumes: [{ name: "root", hostPath: { path: "/" } }] })],
         says: "privileged.vllm.securityContext.privileged: true: is privileged; accepted: false",
     },

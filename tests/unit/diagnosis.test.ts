@@ -24,7 +24,7 @@ describe("the cause comes first, in one line", () => {
         [
             "a bad pull secret",
             waiting("ImagePullBackOff", "Back-off pulling image"),
-            [warning("Failed", 'Failed to pull image "x": failed to authorize: unexpected status: 401 Unauthorized')],
+            [warning("Failed", 'Failed to pull image "x": failed to authorize: unexpected status: 401 Unauthorized'), warning("Failed", "Error: ErrImagePull")],
             "",
             `image ${image} cannot be pulled: the registry refuses the credentials; set registry.username and registryPassword to a user who may pull it`,
         ],
