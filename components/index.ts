@@ -4,12 +4,20 @@ export { RemoteBuilder, type RemoteBuilderArgs } from "./builder/remoteBuilder";
 export { CmmImage, type CmmImageArgs } from "./image/cmmImage";
 export { ImageRelease, type ImageReleaseArgs } from "./image/imageRelease";
 export { LmcacheImage, type LmcacheImageArgs } from "./image/lmcacheImage";
-export { Gh200Node } from "./node/gh200Node";
-export { CoherentMode, type Gh200NodeArgs, type NodeProbeArgs, ProbeMethod } from "./node/gh200NodeArgs";
-export { BuilderPlace } from "./node/memory";
+export { BuilderPlace, CoherentMode, Gh200Node, type Gh200NodeArgs, type NodeProbeArgs, ProbeMethod } from "./node";
 export { CmmPlatform } from "./platform/cmmPlatform";
-export type { BaseImageArgs, CmmPlatformArgs, ImageArgs, RegistryArgs, SourceArgs, StagesArgs } from "./platform/cmmPlatformArgs";
-export { LmcacheServer, type LmcacheServerArgs } from "./serving/lmcacheServer";
-export { VllmServer } from "./serving/vllmServer";
-export { type AutoscalingArgs, type ModelShapeArgs, Placement, type RouteArgs, type ServingArgs, type TolerationArgs, type VllmServerArgs } from "./serving/vllmServerArgs";
+export { type BaseImageArgs, type CmmPlatformArgs, type ImageArgs, type RegistryArgs, type SourceArgs, type StagesArgs, TritonOrigin } from "./platform/cmmPlatformArgs";
+export {
+    type AutoscalingArgs,
+    LmcacheServer,
+    type LmcacheServerArgs,
+    type ModelShapeArgs,
+    Placement,
+    type RouteArgs,
+    type ServingArgs,
+    TaintEffect,
+    type TolerationArgs,
+    VllmServer,
+    type VllmServerArgs,
+} from "./serving";
 export { BuildStage, type BuildStageArgs } from "./stages/buildStage";

@@ -9,6 +9,8 @@ import { memoryPicture } from "../components/node/picture";
 import { planNode } from "../components/node/planNode";
 import { defaultSources } from "../components/stages/sources";
 import { exceptions, type Figure, stageTable } from "../components/stages/table";
+import { componentSchema, SCHEMA_FILE, schemaText } from "./componentSchema";
+import { componentsPage } from "./componentsPage";
 
 const PAGE = path.join(__dirname, "configuration.md");
 
@@ -113,6 +115,9 @@ export function memoryPictures(): Record<string, string> {
 }
 
 if (require.main === module) {
+    const schema = componentSchema();
+    fs.writeFileSync(SCHEMA_FILE, schemaText(schema));
+    fs.writeFileSync(path.join(__dirname, "components.md"), componentsPage(schema));
     fs.writeFileSync(PAGE, configurationPage());
     fs.writeFileSync(STAGES_PAGE, stagesPage());
     for (const [file, svg] of Object.entries(memoryPictures())) {

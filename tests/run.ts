@@ -22,6 +22,7 @@ const root = path.dirname(tests);
 const vitestSuites: Record<string, string[]> = {
     unit: ["tests/unit/", "tools/"],
     components: ["tests/components/"],
+    package: ["tests/package/"],
     program: ["tests/program/"],
     // A live test owns a sandbox and its ports, and the machine's few cores.
     live: ["tests/live/", "sandbox/", "--no-file-parallelism"],

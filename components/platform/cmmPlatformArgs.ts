@@ -9,6 +9,7 @@ import type { ServingArgs } from "../serving/vllmServerArgs";
 import { defaultSources } from "../stages/sources";
 import { stageTable } from "../stages/table";
 
+/** Where images are pushed to and pulled from. */
 export interface RegistryArgs {
     /** Registry host and namespace that images are pushed below, e.g. `atl.vultrcr.com/vllm`. */
     address: string;
@@ -26,6 +27,7 @@ export interface BaseImageArgs {
     digest?: string;
 }
 
+/** The image: base, names, architecture. */
 export interface ImageArgs {
     /** Base image that everything is compiled in and installed into. Default: the source document's, unpinned. */
     base?: BaseImageArgs;
@@ -59,6 +61,16 @@ export interface SourceArgs {
     path?: string;
 }
 
+/** Where Triton comes from. */
+export const TritonOrigin = {
+    /** PyPI's aarch64 wheel by hash, the source document's. */
+    Wheel: "wheel",
+    /** Compiled from src-triton. */
+    Source: "source",
+} as const;
+export type TritonOrigin = (typeof TritonOrigin)[keyof typeof TritonOrigin];
+
+/** Which stages are built, and on what. */
 export interface StagesArgs {
     /** Stages that are left out; only those that the stage table says can be. Default: none. */
     disabled?: string[];
@@ -69,7 +81,7 @@ export interface StagesArgs {
     /** Compile jobs by stage, in place of as many as fit the builder's memory; more than fit are refused. Default: none. */
     maxJobs?: Record<string, number | undefined>;
     /** Triton's wheel from PyPI by hash, or compiled from src-triton. Default: `wheel`, the source document's. */
-    tritonOrigin?: "wheel" | "source";
+    tritonOrigin?: TritonOrigin;
     /** Folder with pip.conf and wheels that take the place of the package index. Default: none. */
     wheelhouse?: string;
     /** Folder with the hash-locked requirements. Default: `locks` of the recipes. */
@@ -139,7 +151,7 @@ export const stagesSchema = z.strictObject({
         .strictObject(Object.fromEntries(stageTable.map(({ target }) => [target, z.int().positive().optional()])))
         .optional()
         .meta({ description: "Compile jobs by stage, in place of as many as fit the builder's memory." }),
-    tritonOrigin: z.enum(["wheel", "source"]).default("wheel").meta({ description: "Triton's own wheel by hash, or compiled from src-triton.", source: "source document" }),
+    tritonOrigin: z.enum(TritonOrigin).default("wheel").meta({ description: "Triton's own wheel by hash, or compiled from src-triton.", source: "source document" }),
     wheelhouse: folder.optional().meta({ description: "Folder with pip.conf and wheels in place of the package index." }),
     locks: folder.optional().meta({ description: "Folder with the hash-locked Python requirements; assets/vllm/locks where absent." }),
 });

@@ -31,15 +31,28 @@ export interface ModelShapeArgs {
     kvValueBytes?: number;
 }
 
+/** What a taint does to pods that do not tolerate it; Kubernetes' own values. */
+export const TaintEffect = {
+    /** They are not scheduled. */
+    NoSchedule: "NoSchedule",
+    /** They are scheduled where nothing else is left. */
+    PreferNoSchedule: "PreferNoSchedule",
+    /** They are evicted. */
+    NoExecute: "NoExecute",
+} as const;
+export type TaintEffect = (typeof TaintEffect)[keyof typeof TaintEffect];
+
+/** A taint of the node that the pods tolerate. */
 export interface TolerationArgs {
     /** Key of the taint. */
     key: string;
     /** Its value. Default: any. */
     value?: string;
     /** `NoSchedule`, `PreferNoSchedule` or `NoExecute`. Default: any. */
-    effect?: "NoSchedule" | "PreferNoSchedule" | "NoExecute";
+    effect?: TaintEffect;
 }
 
+/** Scaling through KEDA on requests that wait. */
 export interface AutoscalingArgs {
     /** Fewest replicas. */
     minReplicas: number;
@@ -51,6 +64,7 @@ export interface AutoscalingArgs {
     waitingRequests?: number;
 }
 
+/** A Gateway API route to the API. */
 export interface RouteArgs {
     /** Name of the Gateway. */
     gateway: string;
@@ -195,7 +209,7 @@ const modelShapeSchema = z.strictObject({
 const tolerationSchema = z.strictObject({
     key: z.string().min(1),
     value: z.string().optional(),
-    effect: z.enum(["NoSchedule", "PreferNoSchedule", "NoExecute"], { error: "accepted: NoSchedule, PreferNoSchedule or NoExecute" }).optional(),
+    effect: z.enum(TaintEffect, { error: "accepted: NoSchedule, PreferNoSchedule or NoExecute" }).optional(),
 });
 
 const autoscalingSchema = z

@@ -1,0 +1,52 @@
+import * as fs from "node:fs";
+import * as path from "node:path";
+import * as components from "../components/index";
+
+export const SCHEMA_FILE = path.resolve(__dirname, "..", "components", "schema.json");
+const PACKAGE = path.resolve(__dirname, "..", "components");
+
+export interface Property {
+    type?: string;
+    $ref?: string;
+    description?: string;
+    plain?: boolean;
+    items?: Property;
+    additionalProperties?: Property;
+}
+
+export interface TypeSpec {
+    description?: string;
+    type?: string;
+    properties?: Record<string, Property>;
+    required?: string[];
+    inputProperties?: Record<string, Property>;
+    requiredInputs?: string[];
+    enum?: { name: string; value: string; description?: string }[];
+}
+
+export interface PackageSchema {
+    name: string;
+    version: string;
+    resources: Record<string, TypeSpec>;
+    types: Record<string, TypeSpec>;
+}
+
+/** The schema as it is committed. */
+export const schemaText = (schema: PackageSchema): string => `${JSON.stringify(schema, null, 4)}\n`;
+
+type Analyzed = { components: unknown; typeDefinitions: unknown; dependencies: unknown };
+
+/** The schema that Pulumi infers from the components' TypeScript: what programs in other languages see. */
+export function componentSchema(): PackageSchema {
+    // The SDK's own inference, which it runs in each start of a plug-in and does not export.
+    const { Analyzer } = require("@pulumi/pulumi/provider/experimental/analyzer") as {
+        Analyzer: new (dir: string, name: string, manifest: unknown, components: Set<string>) => { analyze(): Analyzed };
+    };
+    const { generateSchema } = require("@pulumi/pulumi/provider/experimental/schema") as { generateSchema(...parts: unknown[]): PackageSchema };
+    const manifest = JSON.parse(fs.readFileSync(path.join(PACKAGE, "package.json"), "utf8")) as Record<"name" | "version" | "description", string>;
+    const [scope = "", name = ""] = manifest.name.slice(1).split("/");
+    const classes = Object.values(components).flatMap((value) => (typeof value === "function" ? [value.name] : []));
+    // `main` is the plug-in's entry; without it inference starts at index.ts.
+    const analyzed = new Analyzer(PACKAGE, name, { ...manifest, main: "index.ts", exports: undefined }, new Set(classes)).analyze();
+    return generateSchema(name, manifest.version, manifest.description, analyzed.components, analyzed.typeDefinitions, analyzed.dependencies, scope);
+}
