@@ -19,7 +19,7 @@ export interface ManagedAllocatorArgs {
     target?: string;
     /** GPU architecture as nvcc's `sm_` suffix, `9.0a` for Hopper. Default: `9.0a`. */
     cudaArchList?: pulumi.Input<string>;
-    /** Further build arguments of the target. Those that it does not declare are left out. */
+    /** Further build arguments of the target. Those that it does not declare are left out. Default: none. */
     buildArgs?: Record<string, pulumi.Input<string>>;
 }
 

@@ -11,7 +11,7 @@ import { oldestBuildkit } from "./probe";
 export interface RemoteBuilderArgs {
     /**
      * Address of the BuildKit daemon, `tcp://HOST:PORT`. Nothing is dialled until an image is built, so
-     * a preview needs no builder and may leave this out; a build then refuses in one line.
+     * a preview needs no builder. Default: none, which a build refuses in one line.
      */
     endpoint?: pulumi.Input<string>;
     /**
@@ -23,11 +23,11 @@ export interface RemoteBuilderArgs {
      * Platform that the daemon must run on, as BuildKit writes it. Default: `linux/arm64`, the GH200's.
      */
     platform?: pulumi.Input<string>;
-    /** PEM text of the CA that signed the daemon's certificate. Without it the connection is not encrypted. */
+    /** PEM text of the CA that signed the daemon's certificate. Default: none, and the connection is not encrypted. */
     caCertificate?: pulumi.Input<string>;
-    /** PEM text of the certificate that this client shows to the daemon (mTLS). */
+    /** PEM text of the certificate that this client shows to the daemon (mTLS). Default: none. */
     clientCertificate?: pulumi.Input<string>;
-    /** PEM text of the client certificate's key. Kept as a secret in state. */
+    /** PEM text of the client certificate's key. Kept as a secret in state. Default: none. */
     clientKey?: pulumi.Input<string>;
     /** Host name that the daemon's certificate must carry. Default: the host of `endpoint`. */
     serverName?: pulumi.Input<string>;

@@ -18,9 +18,9 @@ export interface CmmImageArgs {
     stageRefs: Record<string, pulumi.Input<string>>;
     /** Folder with the Dockerfile, relative to the program. Default: the package's `assets/vllm`, or the program's own where there is one. */
     context?: string;
-    /** Further named contexts, e.g. the Python wheelhouse. */
+    /** Further named contexts, e.g. the Python wheelhouse. Default: none. */
     namedContexts?: Record<string, pulumi.Input<string>>;
-    /** Build arguments. Those that the image does not declare are left out. */
+    /** Build arguments. Those that the image does not declare are left out. Default: none. */
     buildArgs?: Record<string, pulumi.Input<string>>;
 }
 

@@ -25,7 +25,7 @@ export interface ImageReleaseArgs {
     allowDowngrade?: boolean;
     /** Registry user who may read the image's labels. Default: none. */
     username?: pulumi.Input<string>;
-    /** That user's password; secret. */
+    /** That user's password; secret. Default: none. */
     password?: pulumi.Input<string>;
 }
 

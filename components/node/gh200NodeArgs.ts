@@ -29,7 +29,7 @@ export interface Gh200NodeArgs {
     lpddrGiB?: number;
     /** Whether Extended GPU Memory is on in the BIOS. Required, since no guess is safe. */
     egmEnabled: boolean;
-    /** The BIOS's reserved memory in MiB. Accepted: 8192, the only value that works (source document). */
+    /** The BIOS's reserved memory in MiB. Default and only accepted value: 8192, the one that works (source document). */
     egmReservedMiB?: number;
     /** `numa` or `driver`. Required: it decides how much of `free` is real. */
     coherentMode: CoherentMode;

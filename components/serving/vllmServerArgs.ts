@@ -156,9 +156,9 @@ export interface ServingArgs {
     warmupSeconds?: number;
     /** Seconds that requests in flight may take to end (`--shutdown-timeout`). Default: 60. */
     shutdownSeconds?: number;
-    /** Existing PersistentVolumeClaim for models and compile caches; empty for a volume that goes with the pod. */
+    /** Existing PersistentVolumeClaim for models and compile caches; Default: none, and a volume that goes with the pod. */
     modelCacheClaim?: pulumi.Input<string>;
-    /** Hugging Face token for gated models; secret. */
+    /** Hugging Face token for gated models; secret. Default: none. */
     hfToken?: pulumi.Input<string>;
     /** kubeconfig of the cluster as text, to say why a rollout failed; secret. Default: the ambient one. */
     kubeconfig?: pulumi.Input<string>;
@@ -187,9 +187,9 @@ export interface VllmServerArgs extends ServingArgs {
     pinnedMiB?: pulumi.Input<number>;
     /** Host (and port) of the registry that the credentials belong to. Default: none, and no credentials. */
     registryHost?: pulumi.Input<string>;
-    /** Registry user who may pull the image. Empty where no credentials are needed. */
+    /** Registry user who may pull the image. Default: none. */
     pullUsername?: pulumi.Input<string>;
-    /** That user's password; secret. */
+    /** That user's password; secret. Default: none. */
     pullPassword?: pulumi.Input<string>;
 }
 

@@ -16,10 +16,10 @@ export interface BuildStageArgs {
     context?: string;
     /**
      * Named contexts by name: a folder relative to the program, `https://REPOSITORY.git#COMMIT`, or
-     * `docker-image://REPOSITORY@DIGEST`. A name that is also a stage of the Dockerfile replaces that stage.
+     * `docker-image://REPOSITORY@DIGEST`. A name that is also a stage of the Dockerfile replaces that stage. Default: none.
      */
     namedContexts?: Record<string, pulumi.Input<string>>;
-    /** Build arguments. Those that `target` does not declare are left out. */
+    /** Build arguments. Those that `target` does not declare are left out. Default: none. */
     buildArgs?: Record<string, pulumi.Input<string>>;
     /** Access tokens of private git contexts, by host (`HOST` or `HOST:PORT`); secret. Default: none. */
     gitTokens?: pulumi.Input<GitTokens>;
