@@ -1,5 +1,7 @@
 import * as fs from "node:fs";
 import * as path from "node:path";
+import { Analyzer } from "@pulumi/pulumi/provider/experimental/analyzer";
+import { generateSchema } from "@pulumi/pulumi/provider/experimental/schema";
 import * as components from "../components/index";
 
 export const SCHEMA_FILE = path.resolve(__dirname, "..", "components", "schema.json");
@@ -34,19 +36,12 @@ export interface PackageSchema {
 /** The schema as it is committed. */
 export const schemaText = (schema: PackageSchema): string => `${JSON.stringify(schema, null, 4)}\n`;
 
-type Analyzed = { components: unknown; typeDefinitions: unknown; dependencies: unknown };
-
-/** The schema that Pulumi infers from the components' TypeScript: what programs in other languages see. */
+/** The schema that Pulumi infers, by the same code that its plug-ins run at each start, from the components' TypeScript: what programs in other languages see. */
 export function componentSchema(): PackageSchema {
-    // The SDK's own inference, which it runs in each start of a plug-in and does not export.
-    const { Analyzer } = require("@pulumi/pulumi/provider/experimental/analyzer") as {
-        Analyzer: new (dir: string, name: string, manifest: unknown, components: Set<string>) => { analyze(): Analyzed };
-    };
-    const { generateSchema } = require("@pulumi/pulumi/provider/experimental/schema") as { generateSchema(...parts: unknown[]): PackageSchema };
     const manifest = JSON.parse(fs.readFileSync(path.join(PACKAGE, "package.json"), "utf8")) as Record<"name" | "version" | "description", string>;
     const [scope = "", name = ""] = manifest.name.slice(1).split("/");
     const classes = Object.values(components).flatMap((value) => (typeof value === "function" ? [value.name] : []));
     // `main` is the plug-in's entry; without it inference starts at index.ts.
     const analyzed = new Analyzer(PACKAGE, name, { ...manifest, main: "index.ts", exports: undefined }, new Set(classes)).analyze();
-    return generateSchema(name, manifest.version, manifest.description, analyzed.components, analyzed.typeDefinitions, analyzed.dependencies, scope);
+    return generateSchema(name, manifest.version, manifest.description, analyzed.components, analyzed.typeDefinitions, analyzed.dependencies, scope) as PackageSchema;
 }
