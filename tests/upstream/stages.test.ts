@@ -126,9 +126,12 @@ test("FlashInfer 0.6.6: its package builds, every kernel's source is generated, 
 
 test("vLLM 0.19.0: its three patches fit, CMake configures for sm_90a, and a kernel compiles", () => {
     sdist("src-vllm", tree("src-vllm"));
-    // CUTLASS at the same commit, from FlashInfer's distribution.
+    // CUTLASS at the same commit, from FlashInfer's distribution, which lacks the CMakeLists.txt that names these folders to vLLM.
     sdist("src-flashinfer", tree("src-flashinfer-for-cutlass"));
     fs.renameSync(path.join(tree("src-flashinfer-for-cutlass"), "3rdparty/cutlass"), tree("src-cutlass"));
+    const folders = { CUTLASS_DIR: "", CUTLASS_INCLUDE_DIR: "/include", CUTLASS_TOOLS_UTIL_INCLUDE_DIR: "/tools/util/include" };
+    const lines = Object.entries(folders).map(([name, folder]) => `set(${name} "\${CMAKE_CURRENT_SOURCE_DIR}${folder}" CACHE PATH "" FORCE)\n`);
+    fs.writeFileSync(path.join(tree("src-cutlass"), "CMakeLists.txt"), lines.join(""));
     const attention = checkedOut("src-vllm-flash-attn", tree("src-vllm-flash-attn"), ["csrc/cutlass"]);
     named(tree("src-vllm"), "flashmla", tree("src-flashmla"));
     named(tree("src-vllm"), "qutlass", tree("src-qutlass"));
