@@ -1,31 +1,19 @@
 import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
-import * as os from "node:os";
 import * as path from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { repositoryRoot } from "../support/stackFile";
+import { installPackage } from "./installPackage";
 
-/** A program's folder with nothing in it but the packed package; its dependencies are this checkout's. */
-const folder = fs.realpathSync(fs.mkdtempSync(path.join(os.tmpdir(), "gh200-package-")));
-const installed = path.join(folder, "program", "node_modules", "@gh200", "gh200-vllm");
-
+let program: string;
+let installed: string;
+let remove: () => void;
 beforeAll(() => {
-    const checkout = path.join(folder, "checkout");
-    for (const entry of ["components", "assets", "tsconfig.json"]) {
-        fs.cpSync(path.join(repositoryRoot, entry), path.join(checkout, entry), { recursive: true });
-    }
-    fs.symlinkSync(path.join(repositoryRoot, "node_modules"), path.join(checkout, "node_modules"));
-    execFileSync("npm", ["pack", "--pack-destination", folder], { cwd: path.join(checkout, "components"), stdio: "pipe" });
-    const archive = fs.readdirSync(folder).find((name) => name.endsWith(".tgz")) ?? "";
-    fs.mkdirSync(installed, { recursive: true });
-    execFileSync("tar", ["xzf", path.join(folder, archive), "--strip-components=1", "-C", installed]);
-    fs.symlinkSync(path.join(repositoryRoot, "node_modules"), path.join(folder, "node_modules"));
+    ({ program, installed, remove } = installPackage());
 }, 180_000);
-
-afterAll(() => fs.rmSync(folder, { recursive: true, force: true }));
+afterAll(() => remove?.());
 
 function node(script: string): string {
-    return execFileSync(process.execPath, ["-e", script], { cwd: path.join(folder, "program"), encoding: "utf8" }).trim();
+    return execFileSync(process.execPath, ["-e", script], { cwd: program, encoding: "utf8" }).trim();
 }
 
 test("the archive holds code, types, recipes, schema and README, and neither sources nor tests", () => {
