@@ -1,3 +1,4 @@
+import type { KubeConfig, V1Deployment } from "@kubernetes/client-node";
 import * as pulumi from "@pulumi/pulumi";
 import { selectorLabels } from "./manifests";
 import { diagnose, type PodTerms } from "./diagnosis";
@@ -10,17 +11,23 @@ export interface ClusterAccess {
     context: string;
 }
 
+/** What the hooks of a rollout know of it, once it runs. */
+export interface Rollout {
+    namespace: string;
+    access: ClusterAccess;
+    terms: PodTerms;
+}
+
 /**
  * A hook for a rollout that failed: it asks the cluster why, and says for each pod that does not serve the
  * cause in one line, its events and the end of its log. Kubernetes' own answer is that time ran out.
  *
  * It never retries: a person decides.
  */
-export function rolloutReport(owner: string, component: pulumi.Resource, facts: pulumi.Output<{ namespace: string; access: ClusterAccess; terms: PodTerms }>): pulumi.ErrorHook {
-    const known = new Promise<{ namespace: string; access: ClusterAccess; terms: PodTerms }>((done) => void facts.apply(done));
+export function rolloutReport(owner: string, component: pulumi.Resource, rollout: pulumi.Output<Rollout>): pulumi.ErrorHook {
+    const known = once(rollout);
     return new pulumi.ErrorHook(`${owner}:report`, async () => {
-        const { namespace, access, terms } = await known;
-        const lines = await report(owner, namespace, access, terms).catch((error: unknown) => [`the cluster cannot be asked why: ${error instanceof Error ? error.message.split("\n")[0] : String(error)}`]);
+        const lines = await report(owner, await known);
         if (lines.length > 0) {
             await pulumi.log.error(lines.join("\n"), component);
         }
@@ -28,10 +35,47 @@ export function rolloutReport(owner: string, component: pulumi.Resource, facts: 
     });
 }
 
-async function report(owner: string, namespace: string, access: ClusterAccess, terms: PodTerms): Promise<string[]> {
-    // Half a second to load, so only where something failed.
-    const { CoreV1Api, KubeConfig } = await import("@kubernetes/client-node");
-    const config = new KubeConfig();
+/**
+ * A hook that ends a rollout only when its pods serve. The provider compares the new ReplicaSet with the
+ * replicas that it wants at that moment, which is none while the old pod still holds the GPU: an image that
+ * never starts was called a success after seconds (pulumi-kubernetes 4.25.0, pkg/await/deployment.go).
+ *
+ * @param seconds how long a pod may take until it serves.
+ */
+export function rolloutGate(owner: string, rollout: pulumi.Output<Rollout>, seconds: number): pulumi.ResourceHook {
+    const known = once(rollout);
+    return new pulumi.ResourceHook(`${owner}:ready`, async () => {
+        const { namespace, access } = await known;
+        const { AppsV1Api } = await import("@kubernetes/client-node");
+        const api = (await cluster(access)).makeApiClient(AppsV1Api);
+        for (const deadline = Date.now() + seconds * 1000; !served(await api.readNamespacedDeployment({ name: owner, namespace })); ) {
+            if (Date.now() > deadline) {
+                throw new pulumi.RunError([`deployment ${owner}: is not ready after ${seconds} s`, ...(await report(owner, await known))].join("\n"));
+            }
+            await new Promise((done) => setTimeout(done, 1000));
+        }
+    });
+}
+
+/** Whether every replica is of the newest generation and ready, and none of an older one is left. */
+export function served({ metadata, spec, status }: V1Deployment): boolean {
+    const wanted = spec?.replicas ?? 1;
+    return (
+        (status?.observedGeneration ?? 0) >= (metadata?.generation ?? 1) &&
+        (status?.updatedReplicas ?? 0) === wanted &&
+        (status?.readyReplicas ?? 0) === wanted &&
+        (status?.replicas ?? 0) === wanted
+    );
+}
+
+function once(rollout: pulumi.Output<Rollout>): Promise<Rollout> {
+    return new Promise((done) => void rollout.apply(done));
+}
+
+/** Half a second to load, so only where something changed. */
+async function cluster(access: ClusterAccess): Promise<KubeConfig> {
+    const client = await import("@kubernetes/client-node");
+    const config = new client.KubeConfig();
     if (access.kubeconfig === "") {
         config.loadFromDefault();
     } else {
@@ -40,7 +84,20 @@ async function report(owner: string, namespace: string, access: ClusterAccess, t
     if (access.context !== "") {
         config.setCurrentContext(access.context);
     }
-    const api = config.makeApiClient(CoreV1Api);
+    return config;
+}
+
+async function report(owner: string, rollout: Rollout): Promise<string[]> {
+    try {
+        return await causes(owner, rollout);
+    } catch (error) {
+        return [`the cluster cannot be asked why: ${error instanceof Error ? error.message.split("\n")[0] : String(error)}`];
+    }
+}
+
+async function causes(owner: string, { namespace, access, terms }: Rollout): Promise<string[]> {
+    const { CoreV1Api } = await import("@kubernetes/client-node");
+    const api = (await cluster(access)).makeApiClient(CoreV1Api);
     const labelSelector = Object.entries(selectorLabels(owner)).map(([key, value]) => `${key}=${value}`).join(",");
     const { items } = await api.listNamespacedPod({ namespace, labelSelector });
     const lines: string[] = [];

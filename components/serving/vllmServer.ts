@@ -8,7 +8,7 @@ import { refuse } from "../internal/errors";
 import { resolve } from "../internal/resolve";
 import { dockerConfigJson, podSpec, rolloutSeconds, selectorLabels, startupSeconds, type VllmPod, vllmPort } from "./manifests";
 import { disruptionBudget, leaderWorkerSetSpec, networkPolicy, rolloutStrategy, routeSpec, scaledObjectSpec, serviceMonitorSpec } from "./objects";
-import { rolloutReport } from "./rolloutReport";
+import { rolloutGate, rolloutReport } from "./rolloutReport";
 import { describeServing, nodesPerReplica, servingProblems } from "./servingProblems";
 import { type ResolvedVllmServer, type VllmServerArgs, vllmServerSchema } from "./vllmServerArgs";
 
@@ -72,11 +72,11 @@ export class VllmServer extends pulumi.ComponentResource {
         const { tensorParallelSize = 1, pipelineParallelSize = 1, gpusPerNode = 1 } = args;
         const nodes = nodesPerReplica({ tensorParallelSize, pipelineParallelSize, gpusPerNode });
         const manyNodes = nodes > 1;
-        const report = rolloutReport(
-            name,
-            this,
-            pulumi.all([settings, kubeconfig, kubeContext]).apply(([terms, text, context]) => ({ namespace: terms.namespace, access: { kubeconfig: text, context }, terms })),
-        );
+        const rollout = pulumi
+            .all([settings, kubeconfig, kubeContext])
+            .apply(([terms, text, context]) => ({ namespace: terms.namespace, access: { kubeconfig: text, context }, terms }));
+        const report = rolloutReport(name, this, rollout);
+        const ready = rolloutGate(name, rollout, waitSeconds);
         const afterSecrets = { ...child, hooks: { onError: [report] }, customTimeouts: { create: timeout, update: timeout }, dependsOn: [account, ...secrets, ...(cache === undefined ? [] : [cache])] };
         const workload = manyNodes
             ? new CustomResource(
@@ -102,7 +102,7 @@ export class VllmServer extends pulumi.ComponentResource {
                           template: { metadata: { labels }, spec },
                       },
                   },
-                  afterSecrets,
+                  { ...afterSecrets, hooks: { onError: [report], afterCreate: [ready], afterUpdate: [ready] } },
               );
         const service = new Service(
             name,
