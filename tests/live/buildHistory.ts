@@ -1,6 +1,7 @@
 import type { LiveSandbox } from "./liveSandbox";
 
 interface Vertex {
+    digest: string;
     name: string;
     started: number;
     completed: number;
@@ -8,7 +9,8 @@ interface Vertex {
 
 /**
  * Compile steps (RUN through run-logged) that BuildKit's own records show as running at the same time.
- * A step that waits for the locked cache mount has not started for BuildKit.
+ * A step that waits for the locked cache mount has not started for BuildKit. Two builds that need the same
+ * step at once share it: it runs once, and stands in the records of both under one digest.
  */
 export function overlappingCompiles(sandbox: LiveSandbox, sinceMs: number): { total: number; overlapping: [string, string][] } {
     const compiles = sandbox
@@ -18,7 +20,7 @@ export function overlappingCompiles(sandbox: LiveSandbox, sinceMs: number): { to
     const overlapping: [string, string][] = [];
     for (const [index, one] of compiles.entries()) {
         for (const other of compiles.slice(index + 1)) {
-            if (one.started < other.completed && other.started < one.completed) {
+            if (one.digest !== other.digest && one.started < other.completed && other.started < one.completed) {
                 overlapping.push([one.name, other.name]);
             }
         }
@@ -32,7 +34,7 @@ function verticesOf(rawJson: string): Vertex[] {
         const { vertexes = [] } = JSON.parse(line) as { vertexes?: { digest: string; name: string; started?: string; completed?: string; cached?: boolean }[] };
         for (const { digest, name, started, completed, cached } of vertexes) {
             if (started && completed && !cached) {
-                vertices.set(digest, { name, started: Date.parse(started), completed: Date.parse(completed) });
+                vertices.set(digest, { digest, name, started: Date.parse(started), completed: Date.parse(completed) });
             }
         }
     }
