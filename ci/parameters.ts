@@ -1,6 +1,6 @@
 import * as fs from "node:fs";
 import * as path from "node:path";
-import * as yaml from "js-yaml";
+import * as yaml from "yaml";
 import { main, Problem } from "../tools/report";
 
 /** The source document's pipeline parameters and the configuration that each one is. docs/rules.md shows the same table. */
@@ -12,7 +12,7 @@ export const parameters: readonly { name: string; section: string; key: string }
 
 /** A stack file with the parameters put over it. One that is unset or empty leaves the file's own value. */
 export function withParameters(stackFile: string, environment: NodeJS.ProcessEnv): string {
-    const stack = yaml.load(stackFile) as { config: Record<string, Record<string, unknown>> };
+    const stack = yaml.parse(stackFile) as { config: Record<string, Record<string, unknown>> };
     for (const { name, section, key } of parameters) {
         const value = environment[name] ?? "";
         if (value !== "") {
@@ -22,7 +22,7 @@ export function withParameters(stackFile: string, environment: NodeJS.ProcessEnv
             stack.config[section] = { ...stack.config[section], [key]: value };
         }
     }
-    return yaml.dump(stack);
+    return yaml.stringify(stack);
 }
 
 if (require.main === module) {

@@ -1,6 +1,6 @@
 import * as fs from "node:fs";
 import * as path from "node:path";
-import * as yaml from "js-yaml";
+import * as yaml from "yaml";
 import { z } from "zod";
 import { absentSections, secrets, sections } from "../components/config/schema";
 import { memoryTerms } from "../components/node/describe";
@@ -101,7 +101,7 @@ function typeOf(leaf: Leaf): string {
 
 /** The memory plans that the pages show: the source document's node as Pulumi.gh200.yaml declares it, and the recommended profile. */
 export function memoryPictures(): Record<string, string> {
-    const { config } = yaml.load(fs.readFileSync(path.join(__dirname, "..", "Pulumi.gh200.yaml"), "utf8")) as { config: Record<string, unknown> };
+    const { config } = yaml.parse(fs.readFileSync(path.join(__dirname, "..", "Pulumi.gh200.yaml"), "utf8")) as { config: Record<string, unknown> };
     const nodes: Record<string, Gh200NodeArgs> = {
         "memory-egm-numa.svg": config["gh200-vllm:node"] as Gh200NodeArgs,
         "memory-driver.svg": { egmEnabled: false, coherentMode: "driver", managedGiB: 475 },

@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import * as path from "node:path";
-import * as yaml from "js-yaml";
+import * as yaml from "yaml";
 import { UserError } from "../components/internal/errors";
 import { describePlan, kubeletAdvice } from "../components/node/describe";
 import { type NodeFacts, parseFacts, splitSections } from "../components/node/facts";
@@ -37,7 +37,7 @@ function main(args: string[]): number {
     };
     const image = option("--capacity-job");
     if (image !== undefined) {
-        process.stdout.write(yaml.dump(capacityJob(image, fs.readFileSync(path.join(root, "assets/node/capacity"), "utf8"), planned(option("--stack") ?? "gh200"))));
+        process.stdout.write(yaml.stringify(capacityJob(image, fs.readFileSync(path.join(root, "assets/node/capacity"), "utf8"), planned(option("--stack") ?? "gh200"))));
         return 0;
     }
     const [host, files, stack] = [option("--host"), option("--files"), option("--stack")];
@@ -83,7 +83,7 @@ function planned(stack: string): ReturnType<typeof planNode> {
     if (!fs.existsSync(file)) {
         throw new Unanswered(`--stack: ${stack}: there is no ${path.basename(file)}`);
     }
-    const { config } = yaml.load(fs.readFileSync(file, "utf8")) as { config: Record<string, unknown> };
+    const { config } = yaml.parse(fs.readFileSync(file, "utf8")) as { config: Record<string, unknown> };
     return planNode((config["gh200-vllm:node"] ?? {}) as Gh200NodeArgs);
 }
 

@@ -2,7 +2,7 @@ import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
 import { parseArgs } from "node:util";
-import * as yaml from "js-yaml";
+import * as yaml from "yaml";
 import { Engine } from "../tools/engine";
 import { main, Problem } from "../tools/report";
 import { previewFacts } from "./facts";
@@ -48,12 +48,12 @@ async function temporaryStack(stack: string, configFile: string, folder: string)
     if (!fs.existsSync(configFile)) {
         throw new Problem(`${configFile}: is missing; accepted: the configuration of stack ${stack}`);
     }
-    const { config = {} } = yaml.load(fs.readFileSync(configFile, "utf8")) as { config?: Record<string, unknown> };
+    const { config = {} } = yaml.parse(fs.readFileSync(configFile, "utf8")) as { config?: Record<string, unknown> };
     const plain = Object.fromEntries(Object.entries(config).filter(([, value]) => !(typeof value === "object" && value !== null && "secure" in value)));
     const file = path.join(folder, `Pulumi.${stack}.yaml`);
     const engine = await Engine.of(stack, file, { PULUMI_BACKEND_URL: `file://${folder}`, PULUMI_CONFIG_PASSPHRASE: "", PULUMI_ACCESS_TOKEN: "" });
     await engine.create(folder);
-    fs.writeFileSync(file, yaml.dump({ config: plain }));
+    fs.writeFileSync(file, yaml.stringify({ config: plain }));
     return engine;
 }
 

@@ -1,6 +1,6 @@
 import * as fs from "node:fs";
 import * as path from "node:path";
-import { load } from "js-yaml";
+import { parse } from "yaml";
 import { stageTable } from "../../components/stages/table";
 
 interface StackFile {
@@ -16,7 +16,7 @@ interface StackFile {
  * no Pulumi. Sources, base and arguments are read from the stack's configuration.
  */
 export function bakeFile(program: string, registry: string, stackConfig: string): object {
-    const { config } = load(fs.readFileSync(stackConfig, "utf8")) as StackFile;
+    const { config } = parse(fs.readFileSync(stackConfig, "utf8")) as StackFile;
     const { base, sourceDateEpoch } = config["gh200-vllm:image"];
     const { wheelhouse, locks } = config["gh200-vllm:stages"];
     const folders = { ...mapValues(config["gh200-vllm:sources"], (source) => source.path), wheelhouse, locks };

@@ -3,7 +3,7 @@ import * as fs from "node:fs";
 import * as https from "node:https";
 import * as os from "node:os";
 import * as path from "node:path";
-import * as yaml from "js-yaml";
+import * as yaml from "yaml";
 import { clearStaleLocks } from "../../tools/staleLock";
 import { findTool, pulumiEnvironment, sandboxState } from "../../tools/toolchain";
 import { type Answer, copyProgram, ProgramCopy } from "./programCopy";
@@ -207,9 +207,9 @@ export class Machine {
     /** A copy of the stack's configuration as `change` leaves it; keys as in the file, secrets as they are. */
     configOf(change: (config: Record<string, Record<string, unknown>>) => void): string {
         const file = path.join(this.home, "Pulumi.sandbox.yaml");
-        const whole = yaml.load(fs.readFileSync(this.stackConfig, "utf8")) as { config: Record<string, Record<string, unknown>> };
+        const whole = yaml.parse(fs.readFileSync(this.stackConfig, "utf8")) as { config: Record<string, Record<string, unknown>> };
         change(whole.config);
-        fs.writeFileSync(file, yaml.dump(whole));
+        fs.writeFileSync(file, yaml.stringify(whole));
         return file;
     }
 

@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
-import * as yaml from "js-yaml";
+import * as yaml from "yaml";
 import { findTool, sandboxState } from "../../tools/toolchain";
 import type { Answer } from "./programCopy";
 import type { LiveSandbox } from "./liveSandbox";
@@ -14,7 +14,7 @@ export class PlainBuildx {
     readonly base: string;
 
     constructor(sandbox: LiveSandbox) {
-        const { config } = yaml.load(fs.readFileSync(sandboxState(sandbox.folder).stackConfig, "utf8")) as { config: { "gh200-vllm:image": { base: { name: string; digest: string } } } };
+        const { config } = yaml.parse(fs.readFileSync(sandboxState(sandbox.folder).stackConfig, "utf8")) as { config: { "gh200-vllm:image": { base: { name: string; digest: string } } } };
         const { name, digest } = config["gh200-vllm:image"].base;
         this.base = `${name.replace(/:[^:/]+$/, "")}@${digest}`;
         const { registry, builder } = sandbox.facts;

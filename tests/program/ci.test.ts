@@ -3,7 +3,7 @@ import * as fs from "node:fs";
 import * as http from "node:http";
 import type { AddressInfo } from "node:net";
 import * as path from "node:path";
-import * as yaml from "js-yaml";
+import * as yaml from "yaml";
 import { afterAll, afterEach, describe, expect, test } from "vitest";
 import { parameters, withParameters } from "../../ci/parameters";
 import { cacheRoot } from "../../tools/cache";
@@ -25,7 +25,7 @@ interface Workflow {
     jobs: Record<string, { permissions?: Record<string, string>; env?: Record<string, string>; environment?: string; steps: Step[] }>;
 }
 const files = [".github/workflows", ".gitea/workflows"].flatMap((folder) => fs.readdirSync(path.join(repositoryRoot, folder)).map((name) => path.join(folder, name)));
-const workflows = Object.fromEntries(files.map((file) => [file, yaml.load(fs.readFileSync(path.join(repositoryRoot, file), "utf8")) as Workflow]));
+const workflows = Object.fromEntries(files.map((file) => [file, yaml.parse(fs.readFileSync(path.join(repositoryRoot, file), "utf8")) as Workflow]));
 const steps = (file: string) => Object.values(workflows[file]!.jobs).flatMap((job) => job.steps.map((step) => ({ ...step, env: { ...job.env, ...step.env } })));
 const temporaryFolder = temporaryFolders();
 
@@ -80,12 +80,12 @@ describe("the workflows", () => {
 
 describe("the pipeline's parameters", () => {
     const stack = fs.readFileSync(path.join(repositoryRoot, "Pulumi.gh200.yaml"), "utf8");
-    const image = (text: string) => (yaml.load(text) as { config: Record<string, Record<string, unknown>> }).config["gh200-vllm:image"]!;
+    const image = (text: string) => (yaml.parse(text) as { config: Record<string, Record<string, unknown>> }).config["gh200-vllm:image"]!;
 
     test("are configuration keys, and leave the rest of the stack file alone", () => {
         const changed = withParameters(stack, { VLLM_VERSION: "v0.20.0", IMAGE_TAG: "other", IMAGE_SUFFIX: "-x" });
         expect(image(changed)).toEqual({ ...image(stack), vllmVersion: "v0.20.0", imageTag: "other", imageSuffix: "-x" });
-        expect(yaml.load(withParameters(stack, { VLLM_VERSION: "" }))).toEqual(yaml.load(stack));
+        expect(yaml.parse(withParameters(stack, { VLLM_VERSION: "" }))).toEqual(yaml.parse(stack));
     });
 
     test.each(["a b", "$(touch pwned)", "a\nb: c", "../x", "`id`", "a;b", "\u202ea", "a".repeat(101)])("refuse %j in one line", (value) => {

@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import * as path from "node:path";
-import * as yaml from "js-yaml";
+import * as yaml from "yaml";
 import { beforeAll, describe, expect, test } from "vitest";
 import { asScriptOutput, egmOff, recommended, sourceDocument } from "../support/nodeTexts";
 import { repositoryRoot } from "../support/stackFile";
@@ -85,7 +85,7 @@ describe("node:check", () => {
 
     test("prints a capacity Job that is bounded by a memory limit", () => {
         const { lines } = check(["--capacity-job", `image@sha256:${"0".repeat(64)}`, "--stack", "gh200"]);
-        const job = yaml.load(lines.join("\n")) as { spec: { backoffLimit: number; template: { spec: { containers: { command: string[]; resources: { limits: { memory: string } } }[] } } } };
+        const job = yaml.parse(lines.join("\n")) as { spec: { backoffLimit: number; template: { spec: { containers: { command: string[]; resources: { limits: { memory: string } } }[] } } } };
         const [container] = job.spec.template.spec.containers;
         expect(container!.resources.limits.memory).toBe(`${8080 - 1010}Mi`);
         expect(container!.command.slice(-2)).toEqual(["--hbm-mib=79036", `--most-mib=${Math.round((8080 - 1010) * 1.5)}`]);
