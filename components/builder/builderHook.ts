@@ -3,7 +3,7 @@ import { refuse } from "../internal/errors";
 import { writeBuilder } from "./buildxStore";
 import { buildLog, listBuilds, withControl } from "./control";
 import { failureReport, type Inputs, writeReport } from "./failureReport";
-import { holderLine } from "./holder";
+import { busyProblem, holderLine } from "./holder";
 import { type BuilderConnection, builderProblems, oldestBuildkit, probeBuilder, unreachableProblem } from "./probe";
 
 /** The builder that an image is built on. A RemoteBuilder has these properties and can be passed as it is. */
@@ -26,6 +26,8 @@ export interface BuilderArgs {
     minBuildkitVersion?: pulumi.Input<string>;
     /** Whether a daemon that only emulates the platform is accepted. Default: false. */
     allowEmulation?: pulumi.Input<boolean>;
+    /** Refuse a build while the daemon is building for somebody else. Default: false, and the build waits for the daemon's lock. */
+    refuseWhenBusy?: pulumi.Input<boolean>;
 }
 
 /**
@@ -52,6 +54,7 @@ export function builderHook(owner: string, builder: BuilderArgs, announcement?: 
         builders.set(resolved.endpoint, facts.id);
         const active = await withControl(resolved, (client) => listBuilds(client, true));
         if (active.length > 0) {
+            refuse(resolved.refuseWhenBusy ? [busyProblem(resolved.endpoint, active, new Date())] : []);
             await pulumi.log.info(holderLine(resolved.endpoint, active, new Date()));
         }
         if (announcement !== undefined) {
@@ -118,6 +121,7 @@ export function resolvedConnection(builder: BuilderArgs): Promise<BuilderConnect
         clientKey: builder.clientKey,
         minBuildkitVersion: builder.minBuildkitVersion,
         allowEmulation: builder.allowEmulation,
+        refuseWhenBusy: builder.refuseWhenBusy,
     });
     return new Promise((done) =>
         connection.apply((given) =>
@@ -129,6 +133,7 @@ export function resolvedConnection(builder: BuilderArgs): Promise<BuilderConnect
                 clientKey: given.clientKey ?? "",
                 minBuildkitVersion: given.minBuildkitVersion ?? oldestBuildkit,
                 allowEmulation: given.allowEmulation ?? false,
+                refuseWhenBusy: given.refuseWhenBusy ?? false,
             }),
         ),
     );

@@ -12,6 +12,7 @@ export interface BuilderConnection {
     clientKey: string;
     minBuildkitVersion: string;
     allowEmulation: boolean;
+    refuseWhenBusy: boolean;
 }
 
 /** What a BuildKit daemon says of itself. */

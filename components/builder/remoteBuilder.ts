@@ -42,6 +42,11 @@ export interface RemoteBuilderArgs {
      */
     allowEmulation?: pulumi.Input<boolean>;
     /**
+     * Refuse a build, in one line that names the holder, while the daemon is building for somebody else.
+     * Default: false; the build then waits for the daemon's lock, and says for whom.
+     */
+    refuseWhenBusy?: pulumi.Input<boolean>;
+    /**
      * Also model the builder as docker.BuildxBuilder of `@pulumi/docker`, so that it has a life cycle in
      * Pulumi's state. Default: false. Needs a Docker daemon, in previews too, and ties the state to one
      * machine: for stacks of one workstation.
@@ -67,6 +72,7 @@ export const remoteBuilderSchema = z.strictObject({
     serverName: z.string().default("").meta({ description: "Host name that the daemon's certificate must carry; the endpoint's host where empty." }),
     minBuildkitVersion: z.string().default(oldestBuildkit).meta({ description: "Oldest BuildKit that may build.", source: "per-step memory limits: moby/buildkit 0.31" }),
     allowEmulation: z.boolean().default(false).meta({ description: "Accept a daemon that only emulates the platform; for sandboxes." }),
+    refuseWhenBusy: z.boolean().default(false).meta({ description: "Refuse a build while the daemon is building for somebody else, in place of waiting for its lock." }),
     buildxBuilderResource: z.boolean().default(false).meta({ description: "Model the builder as docker.BuildxBuilder too; needs a Docker daemon and one workstation." }),
 });
 const shapesAgree: SameShape<pulumi.Unwrap<RemoteBuilderArgs>, z.input<typeof remoteBuilderSchema>> = true;
@@ -98,6 +104,8 @@ export class RemoteBuilder extends pulumi.ComponentResource {
     public readonly minBuildkitVersion!: pulumi.Output<string>;
     /** Whether a daemon that only emulates the platform is accepted. */
     public readonly allowEmulation!: pulumi.Output<boolean>;
+    /** Whether a build is refused while the daemon is building for somebody else. */
+    public readonly refuseWhenBusy!: pulumi.Output<boolean>;
 
     constructor(name: string, args: RemoteBuilderArgs, opts?: pulumi.ComponentResourceOptions) {
         // Inputs, because that is what policies see before anything is done.
@@ -139,4 +147,5 @@ const emptyConnection = {
     clientKey: "",
     minBuildkitVersion: "",
     allowEmulation: false,
+    refuseWhenBusy: false,
 };

@@ -176,7 +176,7 @@ describe("a builder is refused in one line", () => {
         const { endpoint, certFile, keyFile, serverName } = sandbox.facts.builder;
         const read = (file: string) => fs.readFileSync(file, "utf8");
         const connection = {
-            ...{ name: "x", platform: "linux/arm64", minBuildkitVersion: "0.31.0", allowEmulation: true, endpoint, serverName },
+            ...{ name: "x", platform: "linux/arm64", minBuildkitVersion: "0.31.0", allowEmulation: true, refuseWhenBusy: false, endpoint, serverName },
             ...{ caCertificate: read(sandbox.facts.registry.caFile), clientCertificate: read(certFile), clientKey: read(keyFile) },
         };
         const silent = net.createServer().listen(0, "127.0.0.1");

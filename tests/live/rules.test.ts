@@ -112,8 +112,8 @@ describe("a build that fails", () => {
 });
 
 describe("two stacks on one builder", () => {
-    test("take turns; who waits is told for whom, and a holder that is killed holds nothing", async () => {
-        const others = [await sandbox.machine(), await sandbox.machine()];
+    test("take turns; who waits or is refused is told for whom, and a holder that is killed holds nothing", async () => {
+        const others = [await sandbox.machine(), await sandbox.machine(), await sandbox.machine()];
         for (const [index, other] of others.entries()) {
             // Long enough under emulation for the other to come along.
             other.program.edit("sandbox/sources/infinistore/setup.py", (text) => `${text}\nimport time\ntime.sleep(${index === 0 ? 120 : 1})\n`);
@@ -122,11 +122,14 @@ describe("two stacks on one builder", () => {
         }
         const imagesOnly = ["--exclude", "**VllmServer$**", "--exclude", "**ImageRelease$**", "--exclude", "**CmmImage$**", "--exclude", "**LmcacheImage$**"];
         const since = Date.now();
-        const [holder, waiter] = others as [Machine, Machine];
+        const [holder, waiter, third] = others as [Machine, Machine, Machine];
         const holding = holder.program.start(["up", "--yes", "--skip-preview", "--stack", "turn-0", "--config-file", path.join(holder.home, "stack.yaml"), ...imagesOnly]);
         await until(() => holding.seen().includes("gh200-build-infinistore creating"), holding.seen);
         const waiting = waiter.program.start(["up", "--yes", "--skip-preview", "--stack", "turn-1", "--config-file", path.join(waiter.home, "stack.yaml"), ...imagesOnly]);
         await until(() => waiting.seen().includes("is building build-infinistore for stack gh200-vllm/turn-0 since"), waiting.seen);
+        fs.copyFileSync(third.configWith((text) => text.replace(/allowEmulation: true.*/, "$&\n    refuseWhenBusy: true")), path.join(third.home, "stack.yaml"));
+        const refused = await third.buildOnly("turn-2", imagesOnly);
+        expect(refused.output).toMatch(/builder\.endpoint: tcp:\S+: is building build-infinistore for stack gh200-vllm\/turn-0 since .*accepted: a daemon that builds nothing/);
         killTree(holding.pid);
         await holding.ended;
         ok(await waiting.ended);

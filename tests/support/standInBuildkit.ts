@@ -73,6 +73,7 @@ export function connection(overrides: Partial<BuilderConnection> = {}): BuilderC
         clientKey: "",
         minBuildkitVersion: "0.31.0",
         allowEmulation: false,
+        refuseWhenBusy: false,
         ...overrides,
     };
 }

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { changedInputs, type Failure, failureReport } from "../../components/builder/failureReport";
-import { describeBuild, holderLine } from "../../components/builder/holder";
+import { busyProblem, describeBuild, holderLine } from "../../components/builder/holder";
+import { problemLine } from "../../components/internal/errors";
 import { temporaryFolders, writeTree } from "../support/temporaryFolder";
 
 const temporaryFolder = temporaryFolders();
@@ -64,6 +65,12 @@ describe("who holds a builder", () => {
     test("is named by stage, stack, time and build", () => {
         expect(holderLine("tcp://10.0.0.1:1234", [build], now)).toBe(
             "tcp://10.0.0.1:1234 is building build-vllm for stack gh200-vllm/gh200 since 14:02 UTC (31 min), build abc; compile steps take turns there, so this one waits for its lock",
+        );
+    });
+
+    test("is named to whoever does not wait, with how to wait", () => {
+        expect(problemLine(busyProblem("tcp://10.0.0.1:1234", [build], now))).toBe(
+            "builder.endpoint: tcp://10.0.0.1:1234: is building build-vllm for stack gh200-vllm/gh200 since 14:02 UTC (31 min), build abc; accepted: a daemon that builds nothing, as builder.refuseWhenBusy demands; run the update again when that build has ended, or remove builder.refuseWhenBusy to wait for it",
         );
     });
 
