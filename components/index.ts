@@ -1,5 +1,5 @@
 export { ManagedAllocator, type ManagedAllocatorArgs } from "./allocator/managedAllocator";
-export type { BuilderArgs } from "./builder/builderHook";
+export type { BuilderArgs } from "./builder/connection";
 export { RemoteBuilder, type RemoteBuilderArgs } from "./builder/remoteBuilder";
 export { CmmImage, type CmmImageArgs } from "./image/cmmImage";
 export { ImageRelease, type ImageReleaseArgs } from "./image/imageRelease";

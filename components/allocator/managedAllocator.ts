@@ -1,6 +1,6 @@
 import * as path from "node:path";
 import * as pulumi from "@pulumi/pulumi";
-import type { BuilderArgs } from "../builder/builderHook";
+import type { BuilderArgs } from "../builder/connection";
 import { assetsFolder } from "../internal/assets";
 import { buildImage } from "../internal/image";
 

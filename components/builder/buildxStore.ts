@@ -1,7 +1,7 @@
 import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
-import type { BuilderConnection } from "./probe";
+import type { BuilderConnection } from "./connection";
 
 /**
  * buildx's store on this machine: `$BUILDX_CONFIG`, else `buildx` under Docker's configuration folder

@@ -1,6 +1,6 @@
 import * as path from "node:path";
 import type * as grpc from "@grpc/grpc-js";
-import type { BuilderConnection } from "./probe";
+import type { BuilderConnection } from "./connection";
 
 /** A dead address is told within this time; docker-build itself needs 20 s and does not say why. */
 export const answerTimeoutMs = 4_000;

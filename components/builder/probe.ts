@@ -1,19 +1,6 @@
 import type { Problem } from "../internal/errors";
+import type { BuilderConnection } from "./connection";
 import { answerTimeoutMs, type ListWorkersResponse, withControl } from "./control";
-
-/** What a builder is asked and must be, in resolved values. */
-export interface BuilderConnection {
-    name: string;
-    endpoint: string;
-    platform: string;
-    serverName: string;
-    caCertificate: string;
-    clientCertificate: string;
-    clientKey: string;
-    minBuildkitVersion: string;
-    allowEmulation: boolean;
-    refuseWhenBusy: boolean;
-}
 
 /** What a BuildKit daemon says of itself. */
 export interface BuilderFacts {
@@ -23,9 +10,6 @@ export interface BuilderFacts {
     /** In the daemon's own order: a daemon lists the platform it runs on before those it emulates. */
     platforms: string[];
 }
-
-/** The first with per-step memory limits (`exec.meta.linux.resources`). */
-export const oldestBuildkit = "0.31.0";
 
 /** Asks the daemon for its version and platforms. Rejects with a sentence, never with a stack of gRPC. */
 export function probeBuilder(connection: BuilderConnection): Promise<BuilderFacts> {

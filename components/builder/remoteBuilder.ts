@@ -3,9 +3,8 @@ import * as pulumi from "@pulumi/pulumi";
 import { z } from "zod";
 import { resolve } from "../internal/resolve";
 import type { SameShape } from "../internal/sameShape";
-import { resolvedConnection } from "./builderHook";
 import { driverOptions, forgetBuilder, writeCertificates } from "./buildxStore";
-import { oldestBuildkit } from "./probe";
+import { oldestBuildkit, resolvedConnection } from "./connection";
 
 /** The BuildKit daemon that images are built on. */
 export interface RemoteBuilderArgs {

@@ -1,6 +1,7 @@
 import * as dockerBuild from "@pulumi/docker-build";
 import * as pulumi from "@pulumi/pulumi";
-import { builderHook, type BuilderArgs } from "../builder/builderHook";
+import { builderHook } from "../builder/builderHook";
+import type { BuilderArgs } from "../builder/connection";
 import { materialise } from "../internal/contexts";
 import { refuse } from "../internal/errors";
 import { reproducibleExport } from "../internal/image";

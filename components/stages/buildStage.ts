@@ -1,5 +1,5 @@
 import * as pulumi from "@pulumi/pulumi";
-import type { BuilderArgs } from "../builder/builderHook";
+import type { BuilderArgs } from "../builder/connection";
 import type { GitTokens } from "../internal/gitAuth";
 import { buildImage } from "../internal/image";
 

@@ -2,7 +2,7 @@ import * as path from "node:path";
 import * as grpc from "@grpc/grpc-js";
 import * as protoLoader from "@grpc/proto-loader";
 import { afterEach } from "vitest";
-import type { BuilderConnection } from "../../components/builder/probe";
+import type { BuilderConnection } from "../../components/builder/connection";
 import { repositoryRoot } from "./stackFile";
 
 /** What the stand-in says of itself. */
