@@ -21,12 +21,11 @@ export function sandboxState(dir: string): { folder: string; backend: string; pa
 /**
  * What Pulumi needs around it: itself, its language host and buildx on PATH, its plug-ins in a home, and with
  * `sandboxDir` that sandbox's state. Only what was found is in it; `ensureTools(pulumiTools)` comes first.
- * Types are left to `npm run typecheck`: to check them at each first run would cost ten seconds.
  */
 export async function pulumiEnvironment(sandboxDir?: string): Promise<NodeJS.ProcessEnv> {
   const tools = pulumiTools.map(findTool).filter((tool) => tool !== undefined);
   const home = homeOf(tools);
-  const environment: NodeJS.ProcessEnv = { ...process.env, PULUMI_SKIP_UPDATE_CHECK: "true", PULUMI_NODEJS_TRANSPILE_ONLY: "true" };
+  const environment: NodeJS.ProcessEnv = { ...process.env, PULUMI_SKIP_UPDATE_CHECK: "true" };
   if (home !== undefined) {
     environment.PULUMI_HOME = home;
     for (const tool of tools) {

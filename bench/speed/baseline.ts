@@ -21,9 +21,10 @@ export class Baseline {
         links: Record<string, string> = {},
     ) {
         const all: Record<string, string> = {
-            "Pulumi.yaml": "name: baseline\nruntime: nodejs\nmain: index.ts\n",
+            // The runtime's options are ours, so that neither side checks types.
+            "Pulumi.yaml": fs.readFileSync(path.join(CHECKOUT, "Pulumi.yaml"), "utf8").replace(/^name: .*/, "name: baseline"),
             "package.json": '{ "name": "baseline", "devDependencies": { "typescript": "*" } }\n',
-            "tsconfig.json": fs.readFileSync(path.join(CHECKOUT, "tsconfig.json"), "utf8"),
+            ...Object.fromEntries(["tsconfig.json", "tsconfig.pulumi.json"].map((name) => [name, fs.readFileSync(path.join(CHECKOUT, name), "utf8")])),
             "index.ts": program,
             ...files,
         };
