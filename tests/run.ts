@@ -1,10 +1,11 @@
-import { spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
 
 /*
- * `npm test`: runs the suites one after another, the quick ones first, and closes with one line of totals.
+ * `npm test`: runs the suites, the quick ones first and one after another, beside them the live one, which mostly waits for
+ * daemons, and closes with one line of totals. What a suite prints is shown when it has ended.
  * `npm test -- unit components` runs only those; `npm run test:deployment` the live tests of pods, rules and
  * stages. A suite is a folder under tests/, with the tests that stand beside the code they are of; one
  * without a test fails.
@@ -33,21 +34,34 @@ const vitestSuites: Record<string, string[]> = {
 /** What takes longer than a person waits for after each change. */
 const onlyByName = ["deployment"];
 
-const suites: Record<string, { folder: string; run: () => Totals }> = {
+/** They run beside the others, each for itself. */
+const beside = ["live"];
+
+interface Suite {
+    folder: string;
+    run: () => Promise<Ended>;
+}
+
+interface Ended {
+    totals: Totals;
+    output: string;
+}
+
+const suites: Record<string, Suite> = {
     ...Object.fromEntries(
         Object.entries(vitestSuites).map(([name, args]) => [name, { folder: path.join(root, args[0] ?? ""), run: () => vitest(args) }]),
     ),
     runtime: { folder: path.join(tests, "runtime", "run"), run: runtime },
 };
 
-function vitest(args: string[]): Totals {
+async function vitest(args: string[]): Promise<Ended> {
     const folder = fs.mkdtempSync(path.join(os.tmpdir(), "gh200-tests-"));
     const report = path.join(folder, "report.json");
     try {
         const cli = path.join(root, "node_modules", "vitest", "vitest.mjs");
-        const status = run(process.execPath, [cli, "run", ...args, "--reporter=default", "--reporter=json", `--outputFile.json=${report}`]);
+        const { status, output } = await run(process.execPath, [cli, "run", ...args, "--reporter=default", "--reporter=json", `--outputFile.json=${report}`]);
         const totals = fs.existsSync(report) ? readReport(report) : { passed: 0, failed: 0, skipped: 0 };
-        return atLeastOneFailure(totals, status);
+        return { totals: atLeastOneFailure(totals, status), output };
     } finally {
         fs.rmSync(folder, { recursive: true, force: true });
     }
@@ -63,17 +77,12 @@ function readReport(file: string): Totals {
 }
 
 /** Python and C++, by pytest, which closes with a line such as `1 failed, 75 passed in 34.42s`. */
-function runtime(): Totals {
-    const { status, stdout } = spawnSync("bash", [path.join(tests, "runtime", "run"), "--fast"], {
-        cwd: root,
-        stdio: ["ignore", "pipe", "inherit"],
-        encoding: "utf8",
-        maxBuffer: 2 ** 28,
-    });
-    process.stdout.write(stdout ?? "");
-    const closing = (stdout ?? "").split("\n").filter((line) => / in \d+\.\d+s/.test(line)).at(-1) ?? "";
+async function runtime(): Promise<Ended> {
+    const { status, output } = await run("bash", [path.join(tests, "runtime", "run"), "--fast"]);
+    const closing = output.split("\n").filter((line) => / in \d+\.\d+s/.test(line)).at(-1) ?? "";
     const count = (word: string) => Number(new RegExp(`(\\d+) ${word}`).exec(closing)?.[1] ?? 0);
-    return atLeastOneFailure({ passed: count("passed"), failed: count("failed") + count("error"), skipped: count("skipped") }, status);
+    const totals = { passed: count("passed"), failed: count("failed") + count("error"), skipped: count("skipped") };
+    return { totals: atLeastOneFailure(totals, status), output };
 }
 
 /** A file that cannot be loaded, an unhandled error or a suite without a test is a failure that no test counts. */
@@ -82,37 +91,48 @@ function atLeastOneFailure(totals: Totals, status: number | null): Totals {
     return status !== 0 || vacuous ? { ...totals, failed: Math.max(1, totals.failed) } : totals;
 }
 
-function run(command: string, args: string[]): number | null {
-    return spawnSync(command, args, { cwd: root, stdio: ["ignore", "inherit", "inherit"] }).status;
+function run(command: string, args: string[]): Promise<{ status: number | null; output: string }> {
+    return new Promise((resolve, reject) => {
+        const child = spawn(command, args, { cwd: root, stdio: ["ignore", "pipe", "pipe"] });
+        let output = "";
+        const keep = (chunk: Buffer) => (output += chunk.toString());
+        child.stdout.on("data", keep);
+        child.stderr.on("data", keep);
+        child.once("error", reject);
+        child.once("close", (status) => resolve({ status, output }));
+    });
 }
 
-function main(named: string[]): number {
+/** Runs these suites one after another and shows each when it has ended; its totals by its name. */
+async function inOrder(names: string[]): Promise<[string, Totals][]> {
+    const ended: [string, Totals][] = [];
+    for (const name of names) {
+        const since = Date.now();
+        const { totals, output } = await (suites[name] as Suite).run();
+        console.log(`tests/${name}\n${output}tests/${name}: ${Math.round((Date.now() - since) / 1000)} s`);
+        ended.push([name, totals]);
+    }
+    return ended;
+}
+
+async function main(named: string[]): Promise<number> {
     const unknown = named.filter((name) => suites[name] === undefined);
     if (unknown.length > 0) {
         console.error(`tests: ${unknown.join(", ")}: no such suite; accepted: ${Object.keys(suites).join(", ")}`);
         return 1;
     }
-    const sum: Totals = { passed: 0, failed: 0, skipped: 0 };
-    const failing: string[] = [];
-    for (const [name, { folder, run: runSuite }] of Object.entries(suites)) {
-        const wanted = named.length === 0 ? fs.existsSync(folder) && !onlyByName.includes(name) : named.includes(name);
-        if (!wanted) {
-            continue;
-        }
-        console.log(`tests/${name}`);
-        const totals = runSuite();
-        sum.passed += totals.passed;
-        sum.failed += totals.failed;
-        sum.skipped += totals.skipped;
-        if (totals.failed > 0) {
-            failing.push(name);
-        }
-    }
+    const all = Object.entries(suites).filter(([name, { folder }]) => !onlyByName.includes(name) && fs.existsSync(folder));
+    const wanted = named.length > 0 ? Object.keys(suites).filter((name) => named.includes(name)) : all.map(([name]) => name);
+    console.log(`running ${wanted.join(", ")}`);
+    const lanes = [wanted.filter((name) => !beside.includes(name)), ...wanted.filter((name) => beside.includes(name)).map((name) => [name])];
+    const results = (await Promise.all(lanes.map(inOrder))).flat();
+    const sum = (key: keyof Totals) => results.reduce((total, [, totals]) => total + totals[key], 0);
+    const failing = results.filter(([, { failed }]) => failed > 0).map(([name]) => name);
     if (failing.length > 0) {
         console.log(`failed in ${failing.join(", ")}`);
     }
-    console.log(`${sum.passed} passed, ${sum.failed} failed, ${sum.skipped} skipped`);
-    return failing.length > 0 || sum.passed === 0 ? 1 : 0;
+    console.log(`${sum("passed")} passed, ${sum("failed")} failed, ${sum("skipped")} skipped`);
+    return failing.length > 0 || sum("passed") === 0 ? 1 : 0;
 }
 
-process.exitCode = main(process.argv.slice(2));
+void main(process.argv.slice(2)).then((status) => (process.exitCode = status));
