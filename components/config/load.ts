@@ -1,6 +1,6 @@
 import * as pulumi from "@pulumi/pulumi";
 import type { z } from "zod";
-import { type Problem, refuse } from "../internal/errors";
+import { nameInputsByStackKey, type Problem, refuse } from "../internal/errors";
 import { zodProblems } from "../internal/resolve";
 import { absentSections, secrets, sections } from "./schema";
 
@@ -14,6 +14,7 @@ export type StackConfig = Sections & { secrets: Secrets };
  */
 export function loadConfig(): StackConfig {
     const config = new pulumi.Config();
+    nameInputsByStackKey(config.name);
     const problems: Problem[] = unknownKeys(config.name);
     const parsed: Record<string, unknown> = {};
     for (const [key, schema] of Object.entries(sections)) {

@@ -1,4 +1,4 @@
-import type { Problem } from "../internal/errors";
+import { inputName, type Problem } from "../internal/errors";
 import { isLoopbackRegistry } from "./reference";
 
 /** Label of everything that was built from a stand-in base or source; the Dockerfile sets it. */
@@ -11,11 +11,11 @@ export function standInProblems(repository: string, labels: Record<string, strin
     }
     return [
         {
-            path: "gh200-vllm:registry.address",
+            path: inputName("registry.address"),
             value: repository,
             wrong: `the image is made of stand-ins (label ${standInLabel}) and must not get a name that others deploy`,
             accepted: "a registry on this machine, as the sandbox's",
-            fix: "build from the real base and sources: gh200-vllm:image.base and gh200-vllm:sources",
+            fix: `build from the real base and sources: ${inputName("image.base")} and ${inputName("sources")}`,
         },
     ];
 }

@@ -1,4 +1,4 @@
-import type { Problem } from "../internal/errors";
+import { inputName, type Problem } from "../internal/errors";
 import { dirtySuffix } from "../stages/localSource";
 
 /** Rule 1 of the source document: nothing below these, whatever is deployed. */
@@ -39,7 +39,7 @@ export function dirtyProblems(labels: Record<string, string>): Problem[] {
             value,
             wrong: "is built from changes that no commit holds, and gets no release name",
             accepted: "a commit",
-            fix: `commit them in the checkout of gh200-vllm:sources.src-${key.slice(sourceLabels.length)}`,
+            fix: `commit them in the checkout of ${inputName(`sources.src-${key.slice(sourceLabels.length)}`)}`,
         }));
 }
 

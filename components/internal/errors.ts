@@ -14,6 +14,25 @@ export interface Problem {
     fix?: string;
 }
 
+let stackNamespace = "";
+
+/**
+ * From here on, inputs are named as the stack's configuration has them. A program that passes them itself, as every user
+ * of the package does, reads the component's own names.
+ */
+export function nameInputsByStackKey(namespace: string): void {
+    stackNamespace = `${namespace}:`;
+}
+
+/** An input as its user knows it, e.g. `image.base`, or `gh200-vllm:image.base` where the stack's configuration holds it. */
+export function inputName(property: string): string {
+    return stackNamespace + property;
+}
+
+export function howToSet(property: string, value: string): string {
+    return stackNamespace === "" ? `set ${property} to ${value}` : `pulumi config set --path ${inputName(property)} ${value}`;
+}
+
 export function problemLine(problem: Problem): string {
     const head = problem.value === undefined ? problem.path : `${problem.path}: ${show(problem.value)}`;
     const accepted = problem.accepted === undefined ? undefined : `accepted: ${problem.accepted}`;

@@ -7,7 +7,7 @@ import { ImageRelease } from "../image/imageRelease";
 import { LmcacheImage } from "../image/lmcacheImage";
 import { registryHost, releaseRepository, releaseTag } from "../image/reference";
 import { assetsFolder } from "../internal/assets";
-import { problemLine, refuse } from "../internal/errors";
+import { inputName, problemLine, refuse } from "../internal/errors";
 import { Gh200Node } from "../node/gh200Node";
 import { type PlannedNode, planNode } from "../node/planNode";
 import { lmcacheUrl } from "../serving/lmcachePod";
@@ -228,7 +228,7 @@ function buildImages(parent: CmmPlatform, name: string, args: SettledPlatform): 
 
 /** The image is built, checked and deployed by digest, so that it can be tried. */
 function developmentLine(dirty: string[], sources: ReturnType<typeof resolveSources>): string {
-    const places = dirty.map((key) => `gh200-vllm:sources.${key}: ${sources[key]!.path}`).join(", ");
+    const places = dirty.map((key) => `${inputName(`sources.${key}`)}: ${sources[key]!.path}`).join(", ");
     return `${places}: has changes that no commit holds; the image gets no release name and is deployed by digest, for development; commit them to release it`;
 }
 

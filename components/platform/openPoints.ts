@@ -1,6 +1,6 @@
 import * as pulumi from "@pulumi/pulumi";
 import { isLoopbackRegistry, registryHost } from "../image/reference";
-import { type Problem, refuse } from "../internal/errors";
+import { howToSet, inputName, type Problem, refuse } from "../internal/errors";
 import { declaredBuilderProblems } from "../rules/builder";
 import { leftOutProblems } from "../rules/stages";
 import { localRevision } from "../stages/localSource";
@@ -58,7 +58,7 @@ function servingPoints(args: SettledPlatform): Problem[] {
     }
     return [
         {
-            path: "gh200-vllm:serving.acceptStandIn",
+            path: inputName("serving.acceptStandIn"),
             value: true,
             wrong: `would run stand-ins from ${args.registry.address}`,
             accepted: "true only where the registry is this machine's own",
@@ -71,36 +71,36 @@ function buildPoints(args: SettledPlatform): Problem[] {
     const problems: Problem[] = [];
     if (!args.builder.endpoint) {
         problems.push({
-            path: "gh200-vllm:builder.endpoint",
+            path: inputName("builder.endpoint"),
             wrong: "is unset, so there is no builder",
             accepted: "tcp://HOST:PORT of a BuildKit daemon on the GH200",
-            fix: "pulumi config set --path gh200-vllm:builder.endpoint tcp://HOST:PORT",
+            fix: howToSet("builder.endpoint", "tcp://HOST:PORT"),
         });
     }
     if (args.image.base.digest === undefined) {
         problems.push({
-            path: "gh200-vllm:image.base",
+            path: inputName("image.base"),
             value: args.image.base.name,
             wrong: "is unpinned",
             accepted: "a digest",
-            fix: "pulumi config set --path gh200-vllm:image.base.digest sha256:DIGEST",
+            fix: howToSet("image.base.digest", "sha256:DIGEST"),
         });
     }
     for (const [key, source] of Object.entries(resolveSources(args.sources))) {
         if (source.commit === undefined && source.path === undefined) {
             problems.push({
-                path: `gh200-vllm:sources.${key}`,
+                path: inputName(`sources.${key}`),
                 value: `${source.repository}#${source.ref}`,
                 wrong: "is unpinned",
                 accepted: "a full commit",
-                fix: `pulumi config set --path gh200-vllm:sources.${key}.commit COMMIT`,
+                fix: howToSet(`sources.${key}.commit`, "COMMIT"),
             });
         }
     }
     const { endpoint, caCertificate, allowEmulation } = args.builder;
     if (typeof endpoint === "string") {
-        problems.push(...declaredBuilderProblems("gh200-vllm:builder", { endpoint, encrypted: (caCertificate ?? "") !== "", allowEmulation: allowEmulation === true }));
+        problems.push(...declaredBuilderProblems(inputName("builder"), { endpoint, encrypted: (caCertificate ?? "") !== "", allowEmulation: allowEmulation === true }));
     }
-    problems.push(...leftOutProblems("gh200-vllm:stages.disabled", args.stages.disabled));
+    problems.push(...leftOutProblems(inputName("stages.disabled"), args.stages.disabled));
     return problems;
 }

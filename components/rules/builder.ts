@@ -25,7 +25,7 @@ export function declaredBuilderProblems(path: string, builder: DeclaredBuilder):
             path: `${path}.caCertificate`,
             wrong: `is unset, so that the connection to ${builder.endpoint} is neither encrypted nor authenticated`,
             accepted: "PEM text of the CA that signed the daemon's certificate",
-            fix: "set gh200-vllm:builder.caCertificate",
+            fix: `set ${path}.caCertificate`,
         });
     }
     if (builder.allowEmulation) {
@@ -34,7 +34,7 @@ export function declaredBuilderProblems(path: string, builder: DeclaredBuilder):
             value: true,
             wrong: `lets ${builder.endpoint} emulate arm64, which turns hours into days`,
             accepted: "true only for a builder on this machine, as the sandbox's",
-            fix: "remove gh200-vllm:builder.allowEmulation",
+            fix: `remove ${path}.allowEmulation`,
         });
     }
     return problems;

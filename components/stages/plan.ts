@@ -1,4 +1,4 @@
-import type { Problem } from "../internal/errors";
+import { inputName, type Problem } from "../internal/errors";
 import { exceptions, stageTable, type StageFacts } from "./table";
 
 export interface StagePlanArgs {
@@ -51,8 +51,8 @@ export function planProblems(args: StagePlanArgs): Problem[] {
         const most = Math.floor((args.builderMemoryGiB - systemGiB) / memoryPerJobGiB.value);
         const wrong = `${target} needs ${needed.toFixed(1)} GiB: ${jobs} ${jobs === 1 ? "job" : "jobs"} of ${memoryPerJobGiB.value} GiB and ${systemGiB} GiB for the system`;
         return most >= 1
-            ? [{ path: `gh200-vllm:stages.maxJobs.${target}`, value: jobs, wrong, accepted: `at most ${most} with ${args.builderMemoryGiB} GiB` }]
-            : [{ path: "gh200-vllm:stages.builderMemoryGiB", value: args.builderMemoryGiB, wrong, accepted: `${needed.toFixed(1)} or more` }];
+            ? [{ path: inputName(`stages.maxJobs.${target}`), value: jobs, wrong, accepted: `at most ${most} with ${args.builderMemoryGiB} GiB` }]
+            : [{ path: inputName("stages.builderMemoryGiB"), value: args.builderMemoryGiB, wrong, accepted: `${needed.toFixed(1)} or more` }];
     });
 }
 

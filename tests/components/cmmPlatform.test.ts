@@ -193,7 +193,7 @@ describe("a source with changes that no commit holds", () => {
         const { deployRef, releaseRef } = platform({ sources });
         await recorder.settled();
         expect(warn.mock.calls.map(([text]) => text)).toEqual([
-            "gh200-vllm:sources.src-lmcache: lmcache: has changes that no commit holds; the image gets no release name and is deployed by digest, for development; commit them to release it",
+            "sources.src-lmcache: lmcache: has changes that no commit holds; the image gets no release name and is deployed by digest, for development; commit them to release it",
         ]);
         expect(images()).not.toContain("gh200-release");
         expect(await valueOf(deployRef)).toBe(`${stageRepository}@${mockDigest("gh200-image")}`);
@@ -215,7 +215,7 @@ describe("a source with changes that no commit holds", () => {
 test("stages that do not fit the builder end a preview too, before its first resource", async () => {
     recorder = await record({ preview: true });
     expect(refusal(() => platform({ stages: { ...stagesArgs, maxJobs: { "build-vllm": 20 } } }))).toEqual([
-        expect.stringMatching(/^gh200-vllm:stages\.maxJobs\.build-vllm: 20: build-vllm needs 146\.0 GiB: 20 jobs of 6\.9 GiB/),
+        expect.stringMatching(/^stages\.maxJobs\.build-vllm: 20: build-vllm needs 146\.0 GiB: 20 jobs of 6\.9 GiB/),
     ]);
     await recorder.settled();
     expect(recorder.registrations).toEqual([]);
@@ -246,7 +246,7 @@ test("an image that exists already is deployed, and nothing is built", async () 
 
 describe("what is still open", () => {
     test("ends an update before its first resource", async () => {
-        expect(refusal(() => platform({ builder: {} }))).toEqual([expect.stringMatching(/^gh200-vllm:builder\.endpoint: is unset/)]);
+        expect(refusal(() => platform({ builder: {} }))).toEqual([expect.stringMatching(/^builder\.endpoint: is unset/)]);
         await recorder.settled();
         expect(recorder.registrations.map(({ name }) => name)).toEqual([]);
     });
@@ -256,8 +256,8 @@ describe("what is still open", () => {
         recorder = await record({ preview: true });
         platform({ builder: {}, image: { ...image, base: { name: "nvcr.io/nvidia/pytorch:26.03-py3" } } });
         await recorder.settled();
-        expect(warn.mock.calls.map(([text]) => text.split("\n").map((line) => line.split(":").slice(0, 2).join(":")))).toEqual([
-            ["an update of this stack is refused until these are settled:", "gh200-vllm:builder.endpoint", "gh200-vllm:image.base"],
+        expect(warn.mock.calls.map(([text]) => text.split("\n").map((line) => line.split(": ")[0]))).toEqual([
+            ["an update of this stack is refused until these are settled:", "builder.endpoint", "image.base"],
         ]);
         expect(images()).toHaveLength(12);
     });

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { problemLine } from "../../components/internal/errors";
+import { nameInputsByStackKey, problemLine } from "../../components/internal/errors";
 import type { CmmPlatformArgs } from "../../components/platform/cmmPlatformArgs";
 import { openPoints } from "../../components/platform/openPoints";
 import { defaultSources } from "../../components/stages/sources";
@@ -18,15 +18,15 @@ test("a settled platform has none", () => {
 describe("an update is refused", () => {
     test.each([{}, { endpoint: "" }])("without a builder (%j)", (builder) => {
         expect(lines({ builder })).toEqual([
-            "gh200-vllm:builder.endpoint: is unset, so there is no builder; accepted: tcp://HOST:PORT of a BuildKit daemon on the GH200; " +
-                "pulumi config set --path gh200-vllm:builder.endpoint tcp://HOST:PORT",
+            "builder.endpoint: is unset, so there is no builder; accepted: tcp://HOST:PORT of a BuildKit daemon on the GH200; " +
+                "set builder.endpoint to tcp://HOST:PORT",
         ]);
     });
 
     test("with a base by tag alone", () => {
         expect(lines({ image: { ...image, base: { name: "nvcr.io/nvidia/pytorch:26.03-py3" } } })).toEqual([
-            "gh200-vllm:image.base: nvcr.io/nvidia/pytorch:26.03-py3: is unpinned; accepted: a digest; " +
-                "pulumi config set --path gh200-vllm:image.base.digest sha256:DIGEST",
+            "image.base: nvcr.io/nvidia/pytorch:26.03-py3: is unpinned; accepted: a digest; " +
+                "set image.base.digest to sha256:DIGEST",
         ]);
     });
 
@@ -35,7 +35,7 @@ describe("an update is refused", () => {
         expect(lines({ sources: {} })).toEqual(
             unresolved.map(
                 ([source, address]) =>
-                    `gh200-vllm:sources.${source}: ${address}: is unpinned; accepted: a full commit; pulumi config set --path gh200-vllm:sources.${source}.commit COMMIT`,
+                    `sources.${source}: ${address}: is unpinned; accepted: a full commit; set sources.${source}.commit to COMMIT`,
             ),
         );
     });
@@ -51,7 +51,7 @@ describe("an update is refused", () => {
         ["build-nothing", "is no stage"],
     ])("without %s, which %s", (target, wrong) => {
         expect(lines({ stages: { ...stages, disabled: [target] } })).toEqual([
-            `gh200-vllm:stages.disabled: ${target}: ${wrong}; accepted: build-flash-attention, build-infinistore`,
+            `stages.disabled: ${target}: ${wrong}; accepted: build-flash-attention, build-infinistore`,
         ]);
     });
 
@@ -61,7 +61,7 @@ describe("an update is refused", () => {
 
     test("with stand-ins from a registry that others reach", () => {
         expect(lines({ serving: { ...serving, acceptStandIn: true } })).toEqual([
-            "gh200-vllm:serving.acceptStandIn: true: would run stand-ins from atl.vultrcr.com/vllm; " +
+            "serving.acceptStandIn: true: would run stand-ins from atl.vultrcr.com/vllm; " +
                 "accepted: true only where the registry is this machine's own; remove serving.acceptStandIn",
         ]);
         expect(lines({ serving: { ...serving, acceptStandIn: true }, registry: { ...registry, address: "localhost:5000/vllm" } })).toEqual([]);
@@ -70,10 +70,10 @@ describe("an update is refused", () => {
     test("for all of it at once", () => {
         const found = lines({ builder: {}, sources: {}, stages: { ...stages, disabled: ["build-vllm"] }, serving: { ...serving, acceptStandIn: true } });
         expect(found.map((line) => line.split(": ")[0])).toEqual([
-            "gh200-vllm:serving.acceptStandIn",
-            "gh200-vllm:builder.endpoint",
-            ...unresolved.map(([source]) => `gh200-vllm:sources.${source}`),
-            "gh200-vllm:stages.disabled",
+            "serving.acceptStandIn",
+            "builder.endpoint",
+            ...unresolved.map(([source]) => `sources.${source}`),
+            "stages.disabled",
         ]);
     });
 });
@@ -81,4 +81,14 @@ describe("an update is refused", () => {
 test("an image that exists already needs no builder, base or commits", () => {
     const use = `atl.vultrcr.com/vllm/gh200-vllm-cmm@sha256:${"0".repeat(64)}`;
     expect(lines({ builder: {}, sources: {}, image: { ...image, base: { name: "a/b:c" }, use } })).toEqual([]);
+});
+
+test("a stack's user reads the stack's keys, and the command that sets each", () => {
+    nameInputsByStackKey("gh200-vllm");
+    expect(lines({ builder: {}, image: { ...image, base: { name: "nvcr.io/nvidia/pytorch:26.03-py3" } } })).toEqual([
+        "gh200-vllm:builder.endpoint: is unset, so there is no builder; accepted: tcp://HOST:PORT of a BuildKit daemon on the GH200; " +
+            "pulumi config set --path gh200-vllm:builder.endpoint tcp://HOST:PORT",
+        "gh200-vllm:image.base: nvcr.io/nvidia/pytorch:26.03-py3: is unpinned; accepted: a digest; " +
+            "pulumi config set --path gh200-vllm:image.base.digest sha256:DIGEST",
+    ]);
 });

@@ -6,9 +6,9 @@ const marked = { "ai.vllm.gh200.stand-in": "true", "org.opencontainers.image.tit
 
 test("an image of stand-ins gets no name in a registry that others reach", () => {
     expect(standInProblems("atl.vultrcr.com/vllm/gh200-vllm-cmm", marked).map(problemLine)).toEqual([
-        "gh200-vllm:registry.address: atl.vultrcr.com/vllm/gh200-vllm-cmm: the image is made of stand-ins " +
+        "registry.address: atl.vultrcr.com/vllm/gh200-vllm-cmm: the image is made of stand-ins " +
             "(label ai.vllm.gh200.stand-in) and must not get a name that others deploy; accepted: a registry on this machine, " +
-            "as the sandbox's; build from the real base and sources: gh200-vllm:image.base and gh200-vllm:sources",
+            "as the sandbox's; build from the real base and sources: image.base and sources",
     ]);
 });
 

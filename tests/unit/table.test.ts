@@ -70,14 +70,14 @@ describe("compile jobs", () => {
 
     test("that would not fit the builder's memory are refused, with the most that would", () => {
         expect(problems({ maxJobs: { "build-vllm": 14, "build-flashinfer": 12 } })).toEqual([
-            "gh200-vllm:stages.maxJobs.build-flashinfer: 12: build-flashinfer needs 104.0 GiB: 12 jobs of 8 GiB and 8 GiB for the system; accepted: at most 11 with 102 GiB",
-            "gh200-vllm:stages.maxJobs.build-vllm: 14: build-vllm needs 104.6 GiB: 14 jobs of 6.9 GiB and 8 GiB for the system; accepted: at most 13 with 102 GiB",
+            "stages.maxJobs.build-flashinfer: 12: build-flashinfer needs 104.0 GiB: 12 jobs of 8 GiB and 8 GiB for the system; accepted: at most 11 with 102 GiB",
+            "stages.maxJobs.build-vllm: 14: build-vllm needs 104.6 GiB: 14 jobs of 6.9 GiB and 8 GiB for the system; accepted: at most 13 with 102 GiB",
         ]);
     });
 
     test("a builder that is too small for one job of a stage is refused, unless that stage is left out", () => {
         expect(problems({ builderMemoryGiB: 15.5 })).toEqual([
-            "gh200-vllm:stages.builderMemoryGiB: 15.5: build-flashinfer needs 16.0 GiB: 1 job of 8 GiB and 8 GiB for the system; accepted: 16.0 or more",
+            "stages.builderMemoryGiB: 15.5: build-flashinfer needs 16.0 GiB: 1 job of 8 GiB and 8 GiB for the system; accepted: 16.0 or more",
         ]);
         expect(problems({ builderMemoryGiB: 15.5, disabled: ["build-flashinfer"] })).toEqual([]);
     });
