@@ -3,7 +3,7 @@ import * as path from "node:path";
 import { pinnedVersion } from "./versions";
 
 export type ToolName =
-  | "pulumi" | "pulumi-language-nodejs"
+  | "pulumi" | "pulumi-language-nodejs" | "pulumi-language-yaml" | "pulumi-language-python" | "pulumi-language-go"
   | "buildkitd" | "buildctl" | "buildx" | "registry"
   | "pulumi-resource-docker-build"
   | "containerd" | "containerd-shim-runc-v2" | "ctr"
@@ -38,7 +38,8 @@ const pin = (folder: string, module: string): string => pinnedVersion(fs.readFil
 
 const PULUMI = "github.com/pulumi/pulumi";
 const pulumi = pin("pulumi", `${PULUMI}/pkg/v3`);
-const languageHost = pin("language-nodejs", `${PULUMI}/sdk/v3`);
+const languages = pin("languages", `${PULUMI}/sdk/v3`);
+const yaml = pin("language-yaml", `${PULUMI}-yaml`);
 const buildkit = pin("buildkit", "github.com/moby/buildkit");
 const buildx = pin("buildx", "github.com/docker/buildx");
 const registry = pin("registry", "github.com/distribution/distribution/v3");
@@ -76,7 +77,7 @@ export const catalogue: readonly Entry[] = [
     // The npm SDK's own version: an older CLI lacks hooks that the program registers.
     onPath: { commands: ["pulumi"], versionArguments: ["version"], minimum: "3.270.0" },
   },
-  { name: "pulumi-language-nodejs", version: languageHost, folder: "language-nodejs", package: ".", linkerFlags: [], besides: "pulumi" },
+  { name: "pulumi-language-nodejs", version: languages, folder: "languages", package: "./nodejs", linkerFlags: [], besides: "pulumi" },
   buildkitEntry("buildkitd"),
   buildkitEntry("buildctl"),
   {
@@ -130,17 +131,30 @@ export const catalogue: readonly Entry[] = [
   },
 ];
 
+/** For programs in other languages that use the package: no part of what this program or its sandbox needs. */
+const languageHosts: readonly Entry[] = [
+  {
+    name: "pulumi-language-yaml", version: yaml, folder: "language-yaml", package: `${PULUMI}-yaml/cmd/pulumi-language-yaml`, besides: "pulumi",
+    linkerFlags: [stamp(`${PULUMI}-yaml/pkg/version.Version`, `v${yaml}`)],
+  },
+  {
+    name: "pulumi-language-python", version: languages, folder: "languages", package: "./python", linkerFlags: [], besides: "pulumi",
+    embeds: { module: `${PULUMI}/sdk/v3`, files: { "python/pulumi-language-python-exec": "python/cmd/pulumi-language-python-exec" } },
+  },
+  { name: "pulumi-language-go", version: languages, folder: "languages", package: "./golang", linkerFlags: [], besides: "pulumi" },
+];
+
 export const allTools: readonly ToolName[] = catalogue.map((entry) => entry.name);
 
 /** What running the program needs, sandbox or not. */
 export const pulumiTools: readonly ToolName[] = catalogue.filter((entry) => entry.plugin !== undefined || entry.name.startsWith("pulumi")).map((entry) => entry.name);
 
 export function entryOf(name: ToolName): Entry {
-  const entry = catalogue.find((candidate) => candidate.name === name);
+  const entry = [...catalogue, ...languageHosts].find((candidate) => candidate.name === name);
   if (entry === undefined) {
     throw new Error(`no tool is called ${name}`);
   }
   return entry;
 }
 
-export const goFolders = (): string[] => [...new Set(catalogue.map(folderOf))];
+export const goFolders = (): string[] => [...new Set([...catalogue, ...languageHosts].map(folderOf))];

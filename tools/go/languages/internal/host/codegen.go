@@ -1,25 +1,22 @@
-package main
+package host
 
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/blang/semver"
-	"github.com/pulumi/pulumi/pkg/v3/codegen/cgstrings"
-	"github.com/pulumi/pulumi/pkg/v3/codegen/nodejs"
 	"github.com/pulumi/pulumi/pkg/v3/codegen/schema"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource/plugin"
-	"github.com/pulumi/pulumi/sdk/v3/nodejs/npm"
 	pulumirpc "github.com/pulumi/pulumi/sdk/v3/proto/go"
 )
 
-// GeneratePackage writes a TypeScript SDK of a component package, for `pulumi package add` and `gen-sdk`.
-func (h *host) GeneratePackage(
-	_ context.Context, req *pulumirpc.GeneratePackageRequest,
+// GeneratePackage writes an SDK of a component package by `generate`, for `pulumi package add` and `gen-sdk`.
+func GeneratePackage(
+	req *pulumirpc.GeneratePackageRequest,
+	generate func(*schema.Package, schema.ReferenceLoader) (map[string][]byte, error),
 ) (*pulumirpc.GeneratePackageResponse, error) {
 	client, err := schema.NewLoaderClient(req.LoaderTarget)
 	if err != nil {
@@ -39,8 +36,7 @@ func (h *host) GeneratePackage(
 	if diagnostics.HasErrors() {
 		return response, nil
 	}
-	files, err := nodejs.GeneratePackage(
-		"pulumi-language-nodejs", pkg, req.ExtraFiles, req.LocalDependencies, req.Local, loader)
+	files, err := generate(pkg, loader)
 	if err != nil {
 		return nil, err
 	}
@@ -56,22 +52,17 @@ func (h *host) GeneratePackage(
 	return response, nil
 }
 
-// Link adds generated SDKs to the program's package.json, the last step of `pulumi package add`.
-func (h *host) Link(ctx context.Context, req *pulumirpc.LinkRequest) (*pulumirpc.LinkResponse, error) {
-	opts, err := parseOptions(req.Info)
-	if err != nil {
-		return nil, err
-	}
+// Link is the last step of `pulumi package add`: `link` makes each generated SDK a dependency of the program, and
+// answers with the line that imports it.
+func Link(
+	ctx context.Context, req *pulumirpc.LinkRequest, link func(pkg *schema.Package, path string) (string, error),
+) (*pulumirpc.LinkResponse, error) {
 	client, err := schema.NewLoaderClient(req.LoaderTarget)
 	if err != nil {
 		return nil, err
 	}
 	defer client.Close()
 	loader := schema.NewCachedLoader(client)
-	manager, err := npm.ResolvePackageManager(opts.packagemanager, req.Info.ProgramDirectory)
-	if err != nil {
-		return nil, err
-	}
 	imports := []string{"You can import the SDK with:", ""}
 	for _, dependency := range req.Packages {
 		reference, err := schema.LoadPackageReferenceV2(ctx, loader, descriptor(dependency.Package))
@@ -82,14 +73,11 @@ func (h *host) Link(ctx context.Context, req *pulumirpc.LinkRequest) (*pulumirpc
 		if err != nil {
 			return nil, err
 		}
-		name, err := npmName(pkg)
+		line, err := link(pkg, dependency.Path)
 		if err != nil {
 			return nil, err
 		}
-		if err := manager.Link(ctx, req.Info.ProgramDirectory, name, dependency.Path); err != nil {
-			return nil, err
-		}
-		imports = append(imports, fmt.Sprintf("  import * as %s from %q;", cgstrings.Camel(reference.Name()), name))
+		imports = append(imports, "  "+line)
 	}
 	return &pulumirpc.LinkResponse{ImportInstructions: strings.Join(imports, "\n") + "\n"}, nil
 }
@@ -106,17 +94,4 @@ func descriptor(dependency *pulumirpc.PackageDependency) *schema.PackageDescript
 		}
 	}
 	return described
-}
-
-func npmName(pkg *schema.Package) (string, error) {
-	if err := pkg.ImportLanguages(map[string]schema.Language{"nodejs": nodejs.Importer}); err != nil {
-		return "", err
-	}
-	if info, ok := pkg.Language["nodejs"].(nodejs.NodePackageInfo); ok && info.PackageName != "" {
-		return info.PackageName, nil
-	}
-	if pkg.Namespace != "" {
-		return "@" + pkg.Namespace + "/" + pkg.Name, nil
-	}
-	return "@pulumi/" + pkg.Name, nil
 }

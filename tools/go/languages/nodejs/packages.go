@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"gh200-vllm/tools/languages/internal/host"
+
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource/plugin"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/util/rpcutil"
 	"github.com/pulumi/pulumi/sdk/v3/nodejs/npm"
@@ -22,7 +24,7 @@ type packageJSON struct {
 
 // GetRequiredPackages looks for provider SDKs where the program gets its Pulumi SDK from: in its own node_modules, or,
 // in an npm workspace, in those of a folder above.
-func (h *host) GetRequiredPackages(
+func (h *nodeHost) GetRequiredPackages(
 	_ context.Context, req *pulumirpc.GetRequiredPackagesRequest,
 ) (*pulumirpc.GetRequiredPackagesResponse, error) {
 	found := &packages{seen: map[string]bool{}}
@@ -78,31 +80,14 @@ func readDependency(path string) *pulumirpc.PackageDependency {
 		return nil
 	}
 	var info packageJSON
-	if json.Unmarshal(text, &info) != nil || !info.Pulumi.Resource {
+	if json.Unmarshal(text, &info) != nil {
 		return nil
 	}
-	name, version := info.Pulumi.Name, info.Pulumi.Version
-	if name == "" {
-		name = strings.TrimPrefix(strings.TrimPrefix(info.Name, "@pulumi/"), "@")
-	}
-	if version == "" {
-		version = info.Version
-	}
-	return &pulumirpc.PackageDependency{
-		Name: name, Kind: "resource", Version: "v" + strings.TrimPrefix(version, "v"), Server: info.Pulumi.Server,
-		Parameterization: parameterization(info.Pulumi.Parameterization),
-		Extension:        parameterization(info.Pulumi.ExtensionParameterization),
-	}
+	name := strings.TrimPrefix(strings.TrimPrefix(info.Name, "@pulumi/"), "@")
+	return host.Dependency(&info.Pulumi, name, info.Version)
 }
 
-func parameterization(p *plugin.PulumiParameterizationJSON) *pulumirpc.PackageParameterization {
-	if p == nil {
-		return nil
-	}
-	return &pulumirpc.PackageParameterization{Name: p.Name, Version: p.Version, Value: p.Value}
-}
-
-func (h *host) InstallDependencies(
+func (h *nodeHost) InstallDependencies(
 	req *pulumirpc.InstallDependenciesRequest, server pulumirpc.LanguageRuntime_InstallDependenciesServer,
 ) error {
 	closer, stdout, stderr, err := rpcutil.MakeInstallDependenciesStreams(server, req.IsTerminal)
@@ -118,6 +103,11 @@ func (h *host) InstallDependencies(
 	if workspace, err := npm.FindWorkspaceRoot(root); err == nil {
 		root = workspace
 	}
+	// A plug-in that lies in a checkout has its dependencies already; an installation for production alone would remove
+	// those that the checkout is developed with.
+	if _, err := os.Stat(filepath.Join(root, "node_modules")); req.IsPlugin && err == nil {
+		return closer.Close()
+	}
 	production := opts.production || req.IsPlugin
 	if _, err := npm.Install(server.Context(), opts.packagemanager, root, production, stdout, stderr); err != nil {
 		return err
@@ -125,7 +115,7 @@ func (h *host) InstallDependencies(
 	return closer.Close()
 }
 
-func (h *host) GetProgramDependencies(
+func (h *nodeHost) GetProgramDependencies(
 	ctx context.Context, req *pulumirpc.GetProgramDependenciesRequest,
 ) (*pulumirpc.GetProgramDependenciesResponse, error) {
 	opts, err := parseOptions(req.Info)
@@ -148,7 +138,7 @@ func (h *host) GetProgramDependencies(
 	return response, nil
 }
 
-func (h *host) About(ctx context.Context, _ *pulumirpc.AboutRequest) (*pulumirpc.AboutResponse, error) {
+func (h *nodeHost) About(ctx context.Context, _ *pulumirpc.AboutRequest) (*pulumirpc.AboutResponse, error) {
 	node, err := exec.LookPath("node")
 	if err != nil {
 		return nil, err
@@ -158,14 +148,4 @@ func (h *host) About(ctx context.Context, _ *pulumirpc.AboutRequest) (*pulumirpc
 		return nil, err
 	}
 	return &pulumirpc.AboutResponse{Executable: node, Version: strings.TrimSpace(string(out))}, nil
-}
-
-func (h *host) RuntimeOptionsPrompts(
-	context.Context, *pulumirpc.RuntimeOptionsRequest,
-) (*pulumirpc.RuntimeOptionsResponse, error) {
-	return &pulumirpc.RuntimeOptionsResponse{}, nil
-}
-
-func (h *host) Template(context.Context, *pulumirpc.TemplateRequest) (*pulumirpc.TemplateResponse, error) {
-	return &pulumirpc.TemplateResponse{}, nil
 }

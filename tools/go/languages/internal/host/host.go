@@ -1,11 +1,7 @@
-// pulumi-language-nodejs is a Node.js language host of Pulumi for machines that cannot download the official one: its
-// module is not served, and the last version that is (inside sdk v3.68.0) knows neither policy packs nor source plug-ins.
-// It is written on the newest protocol and serves what this project uses: programs, policy packs, source plug-ins,
-// package listing, installation, SDK generation and linking. A method it lacks answers Unimplemented.
-//
-// The official host puts a proxy between program and engine for synchronous invokes. @pulumi/pulumi 3.270.0 makes none,
-// so here the program speaks to the engine directly: one hop less on every registration.
-package main
+// Package host is what Pulumi's language hosts here have in common. They are for machines that cannot download the
+// official ones, whose modules are not served, and serve what this project uses: programs, policy packs, source plug-ins,
+// package listing, installation, SDK generation and linking. A method that they lack answers Unimplemented.
+package host
 
 import (
 	"context"
@@ -27,16 +23,23 @@ import (
 // healthTimeout is how long the engine may be gone before the host ends itself.
 const healthTimeout = 5 * time.Minute
 
-type host struct {
+// Base is embedded by the host of a language.
+type Base struct {
 	pulumirpc.UnimplementedLanguageRuntimeServer
 
-	engine    string
-	canceled  context.Context
+	// Engine is the address of the engine's log service; empty until it is known.
+	Engine string
+	// Canceled ends when the engine calls off the program that runs.
+	Canceled  context.Context
 	cancelRun context.CancelFunc
 }
 
-func main() {
-	flag.String("tracing", "", "accepted for the engine's sake; this host emits no traces")
+// Main serves a language until the engine is gone. Flags are accepted for the sake of engines built before Pulumi 3.260,
+// as the YAML host's is, which start a host with the project's runtime options; each call carries them too.
+func Main(serve func(*Base) pulumirpc.LanguageRuntimeServer, runtimeOptions ...string) {
+	for _, name := range append([]string{"tracing", "root"}, runtimeOptions...) {
+		flag.String(name, "", "accepted for the engine's sake")
+	}
 	showVersion := flag.Bool("version", false, "print the version and exit")
 	flag.Parse()
 	if *showVersion {
@@ -47,8 +50,8 @@ func main() {
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	canceled, cancelRun := context.WithCancel(context.Background())
-	server := &host{engine: flag.Arg(0), canceled: canceled, cancelRun: cancelRun}
-	if err := server.watchEngine(ctx, stop); err != nil {
+	base := &Base{Engine: flag.Arg(0), Canceled: canceled, cancelRun: cancelRun}
+	if err := base.watchEngine(ctx, stop); err != nil {
 		cmdutil.Exit(err)
 	}
 	done := make(chan bool)
@@ -56,7 +59,7 @@ func main() {
 	handle, err := rpcutil.ServeWithOptions(rpcutil.ServeOptions{
 		Cancel: done,
 		Init: func(registrar *grpc.Server) error {
-			pulumirpc.RegisterLanguageRuntimeServer(registrar, server)
+			pulumirpc.RegisterLanguageRuntimeServer(registrar, serve(base))
 			return nil
 		},
 	})
@@ -82,30 +85,40 @@ func version() string {
 	return ""
 }
 
-func (h *host) watchEngine(ctx context.Context, stop context.CancelFunc) error {
-	if h.engine == "" {
+func (b *Base) watchEngine(ctx context.Context, stop context.CancelFunc) error {
+	if b.Engine == "" {
 		return nil
 	}
-	if err := rpcutil.Healthcheck(ctx, h.engine, healthTimeout, stop); err != nil {
+	if err := rpcutil.Healthcheck(ctx, b.Engine, healthTimeout, stop); err != nil {
 		return fmt.Errorf("could not watch the engine: %w", err)
 	}
 	return nil
 }
 
-func (h *host) Handshake(
+func (b *Base) Handshake(
 	_ context.Context, req *pulumirpc.LanguageHandshakeRequest,
 ) (*pulumirpc.LanguageHandshakeResponse, error) {
-	h.engine = req.EngineAddress
+	b.Engine = req.EngineAddress
 	ctx, stop := context.WithCancel(context.Background())
 	go func() { <-ctx.Done(); os.Exit(0) }()
-	return &pulumirpc.LanguageHandshakeResponse{}, h.watchEngine(ctx, stop)
+	return &pulumirpc.LanguageHandshakeResponse{}, b.watchEngine(ctx, stop)
 }
 
-func (h *host) GetPluginInfo(context.Context, *emptypb.Empty) (*pulumirpc.PluginInfo, error) {
+func (b *Base) GetPluginInfo(context.Context, *emptypb.Empty) (*pulumirpc.PluginInfo, error) {
 	return &pulumirpc.PluginInfo{Version: version()}, nil
 }
 
-func (h *host) Cancel(context.Context, *emptypb.Empty) (*emptypb.Empty, error) {
-	h.cancelRun()
+func (b *Base) Cancel(context.Context, *emptypb.Empty) (*emptypb.Empty, error) {
+	b.cancelRun()
 	return &emptypb.Empty{}, nil
+}
+
+func (b *Base) RuntimeOptionsPrompts(
+	context.Context, *pulumirpc.RuntimeOptionsRequest,
+) (*pulumirpc.RuntimeOptionsResponse, error) {
+	return &pulumirpc.RuntimeOptionsResponse{}, nil
+}
+
+func (b *Base) Template(context.Context, *pulumirpc.TemplateRequest) (*pulumirpc.TemplateResponse, error) {
+	return &pulumirpc.TemplateResponse{}, nil
 }
