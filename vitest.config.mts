@@ -6,7 +6,7 @@ import { defineConfig } from "vitest/config";
  */
 export default defineConfig({
     test: {
-        include: ["tests/{unit,components,package,program,live}/**/*.test.ts", "{tools,sandbox}/**/*.test.ts"],
+        include: ["tests/{unit,components,package,program,live,examples}/**/*.test.ts", "{tools,sandbox}/**/*.test.ts"],
         pool: "forks",
         // Twice what the slowest of the pure and mocked tests takes on two busy cores; live tests set their own.
         testTimeout: 20_000,

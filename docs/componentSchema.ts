@@ -33,8 +33,9 @@ export interface PackageSchema {
     types: Record<string, TypeSpec>;
 }
 
-/** The schema as it is committed. */
-export const schemaText = (schema: PackageSchema): string => `${JSON.stringify(schema, null, 4)}\n`;
+/** The schema as it is committed, which is as `pulumi package get-schema` prints it: without empty lists and inference's own mark of what may be left out. */
+export const schemaText = (schema: PackageSchema): string =>
+    `${JSON.stringify(schema, (key, value: unknown) => ((key === "optional" && value === true) || (Array.isArray(value) && value.length === 0) ? undefined : value), 4)}\n`;
 
 /** The schema that Pulumi infers, by the same code that its plug-ins run at each start, from the components' TypeScript: what programs in other languages see. */
 export function componentSchema(): PackageSchema {

@@ -18,14 +18,39 @@ afterAll(() => {
     installed?.remove();
 });
 
-test("two stages of a foreign Dockerfile preview from the packed package, with no builder, registry or cluster", () => {
-    fs.cpSync(path.join(repositoryRoot, "examples", "foreign-dockerfile"), installed.program, { recursive: true });
-    const pulumi = (...args: string[]) => spawnSync(findTool("pulumi")?.path ?? "pulumi", [...args, "--non-interactive", "--color=never"], { cwd: installed.program, env: backend.env, encoding: "utf8" });
+const image = `registry.example.com/team/vllm@sha256:${"1".repeat(64)}`;
+
+/** What `pulumi preview` of an example shows, with the packed package and no builder, registry or cluster. */
+function preview(example: string, config: Record<string, string>): string {
+    const folder = path.join(installed.program, example);
+    fs.cpSync(path.join(repositoryRoot, "examples", example), folder, { recursive: true });
+    const pulumi = (...args: string[]) => spawnSync(findTool("pulumi")?.path ?? "pulumi", [...args, "--non-interactive", "--color=never"], { cwd: folder, env: backend.env, encoding: "utf8" });
     pulumi("stack", "init", "dev");
-    pulumi("config", "set", "repository", "registry.example.com/team/stages");
+    pulumi("config", "set-all", ...Object.entries(config).flatMap(([key, value]) => ["--plaintext", `${key}=${value}`]));
     const { stdout, stderr, status } = pulumi("preview");
     expect(status, stdout + stderr).toBe(0);
-    expect(stdout).toMatch(/docker-build:index:Image wheels create/);
-    expect(stdout).toMatch(/docker-build:index:Image app create/);
-    expect(stdout).toContain("+ 6 to create");
+    return stdout;
+}
+
+test("the whole platform in one call", () => {
+    const shown = preview("whole-platform", { registry: "registry.example.com/team" });
+    expect(shown).toMatch(/gh200-vllm:index:CmmPlatform gh200 create/);
+    expect(shown).toMatch(/kubernetes:apps\/v1:Deployment gh200-vllm create/);
+    expect(shown).toContain("builder.endpoint: is unset, so there is no builder; accepted: tcp://HOST:PORT of a BuildKit daemon on the GH200; set builder.endpoint to tcp://HOST:PORT");
+    expect(shown).not.toContain("gh200-vllm:builder.endpoint");
+}, 120_000);
+
+test("an image of one's own", () => {
+    const shown = preview("bring-your-own-image", { image, model: "Qwen/Qwen2.5-7B-Instruct" });
+    expect(shown).toMatch(/kubernetes:apps\/v1:Deployment vllm create/);
+    expect(shown).not.toContain("docker-build");
+    expect(shown).toContain("+ 10 to create");
+}, 120_000);
+
+test("the stages of a foreign Dockerfile", () => {
+    const shown = preview("foreign-dockerfile", { repository: "registry.example.com/team/stages" });
+    for (const stage of ["library", "program", "app"]) {
+        expect(shown).toMatch(new RegExp(`docker-build:index:Image ${stage} create`));
+    }
+    expect(shown).toContain("+ 8 to create");
 }, 120_000);

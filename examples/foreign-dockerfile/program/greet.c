@@ -1,0 +1,4 @@
+#include <greeting.h>
+#include <stdio.h>
+
+int main(void) { return puts(greeting()) < 0; }

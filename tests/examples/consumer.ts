@@ -1,0 +1,80 @@
+import { spawnSync } from "node:child_process";
+import * as fs from "node:fs";
+import * as path from "node:path";
+import { ensureTools, findTool, type ToolName } from "../../tools/toolchain";
+import type { Answer } from "../live/programCopy";
+import { repositoryRoot } from "../support/stackFile";
+
+/** What a person is told to do: write a file, or run commands. */
+interface Step {
+    file: string | undefined;
+    text: string;
+}
+
+/**
+ * The indented blocks of a section of components/README.md. One after a line such as "`index.ts`:" is that file, any
+ * other is a list of commands.
+ */
+export function stepsOf(section: string): Step[] {
+    const readme = fs.readFileSync(path.join(repositoryRoot, "components", "README.md"), "utf8");
+    const text = readme.split(/^## /m).find((part) => part.startsWith(`${section}\n`));
+    if (text === undefined) {
+        throw new Error(`components/README.md has no section ${section}`);
+    }
+    return [...text.matchAll(/^(.*)\n\n((?: {4}.*\n|\n(?= {4}))+)/gm)].map(([, before = "", block = ""]) => ({
+        file: /^`(\S+)`:$/.exec(before)?.[1],
+        text: block.replaceAll(/^ {4}/gm, ""),
+    }));
+}
+
+/** A person who has the archive and a folder, with the language hosts of their languages beside Pulumi. */
+export class Consumer {
+    private constructor(
+        readonly folder: string,
+        readonly env: NodeJS.ProcessEnv,
+    ) {}
+
+    static async of(folder: string, env: NodeJS.ProcessEnv, ...hosts: ToolName[]): Promise<Consumer> {
+        const tools = await ensureTools(["pulumi", ...hosts]);
+        const folders = [...tools.values()].map((tool) => path.dirname(tool.path));
+        fs.mkdirSync(folder, { recursive: true });
+        return new Consumer(folder, { ...env, PATH: [...folders, env.PATH].join(path.delimiter), NO_COLOR: "1" });
+    }
+
+    /** Does what a section of the README says, with these words in place of its own; the answer of its last commands, or of those that failed. */
+    follow(section: string, words: Record<string, string>): Answer {
+        let answer: Answer = { status: null, output: "" };
+        for (const { file, text } of stepsOf(section)) {
+            const put = Object.entries(words).reduce((said, [word, by]) => said.replaceAll(word, by), text);
+            if (file === undefined) {
+                answer = this.shell(put);
+                if (answer.status !== 0) {
+                    return answer;
+                }
+            } else {
+                fs.writeFileSync(path.join(this.folder, file), put);
+            }
+        }
+        return answer;
+    }
+
+    /** Commands as a person types them; the first that fails ends them. */
+    shell(commands: string): Answer {
+        const { status, stdout, stderr } = spawnSync("bash", ["-e", "-c", commands], { cwd: this.folder, env: this.env, encoding: "utf8", maxBuffer: 2 ** 28 });
+        return { status, output: stdout + stderr };
+    }
+
+    pulumi(...args: string[]): Answer {
+        const { status, stdout, stderr } = spawnSync(findTool("pulumi")?.path ?? "pulumi", args, { cwd: this.folder, env: this.env, encoding: "utf8", maxBuffer: 2 ** 28 });
+        return { status, output: stdout + stderr };
+    }
+
+    edit(file: string, from: string, to: string): void {
+        const full = path.join(this.folder, file);
+        const before = fs.readFileSync(full, "utf8");
+        if (!before.includes(from)) {
+            throw new Error(`${file}: has no ${JSON.stringify(from)}`);
+        }
+        fs.writeFileSync(full, before.replaceAll(from, to));
+    }
+}

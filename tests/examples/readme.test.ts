@@ -1,0 +1,61 @@
+import * as fs from "node:fs";
+import * as path from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import type { ToolName } from "../../tools/toolchain";
+import { emptyBackend } from "../live/programCopy";
+import { packPackage, temporaryFolder } from "../package/installPackage";
+import { repositoryRoot } from "../support/stackFile";
+import { Consumer } from "./consumer";
+
+// Each in an empty folder with nothing but the archive, by what components/README.md says. Packages come from their
+// registries; no builder, image registry or cluster can be reached.
+const MINUTE = 60_000;
+const DIGEST = "1".repeat(64);
+
+let backend: Awaited<ReturnType<typeof emptyBackend>>;
+let folder: string;
+let archive: string;
+beforeAll(async () => {
+    backend = await emptyBackend();
+    folder = temporaryFolder();
+    archive = packPackage(folder);
+}, 10 * MINUTE);
+afterAll(() => {
+    backend?.remove();
+    fs.rmSync(folder, { recursive: true, force: true });
+});
+
+/** npm, pip and Go find their registries by the home; Pulumi and Docker are told theirs. */
+const person = (name: string, ...hosts: ToolName[]) => Consumer.of(path.join(folder, name), { ...backend.env, HOME: process.env.HOME, DOCKER_CONFIG: backend.folder }, ...hosts);
+
+const SERVER = /kubernetes:apps\/v1:Deployment +vllm +create/;
+
+test.each<[string, ToolName[]]>([
+    ["TypeScript", []],
+    ["Python", ["pulumi-language-python"]],
+    ["YAML", ["pulumi-language-yaml"]],
+])("%s, by the README alone", async (language, hosts) => {
+    const { status, output } = (await person(language, ...hosts)).follow(language, { ARCHIVE: archive, DIGEST });
+    expect(status, output).toBe(0);
+    expect(output).toMatch(SERVER);
+    expect(output).toContain("+ 10 to create");
+}, 15 * MINUTE);
+
+test.each<[string, ToolName]>([
+    ["yaml", "pulumi-language-yaml"],
+    ["python", "pulumi-language-python"],
+    ["go", "pulumi-language-go"],
+])("examples/%s", async (example, host) => {
+    const consumer = await person(`example-${example}`, host);
+    fs.cpSync(path.join(repositoryRoot, "examples", example), consumer.folder, { recursive: true });
+    const { status, output } = consumer.shell(`
+        mkdir gh200-vllm
+        tar xzf ${archive} --strip-components=1 -C gh200-vllm
+        pulumi package add ./gh200-vllm
+        pulumi stack init dev
+        pulumi config set image vllm/vllm-openai@sha256:${DIGEST}
+        pulumi config set model Qwen/Qwen2.5-7B-Instruct
+        pulumi preview`);
+    expect(status, output).toBe(0);
+    expect(output).toMatch(SERVER);
+}, 15 * MINUTE);
