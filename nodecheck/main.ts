@@ -1,14 +1,14 @@
-import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import * as path from "node:path";
 import * as yaml from "yaml";
 import { UserError } from "../components/internal/errors";
 import { describePlan, kubeletAdvice } from "../components/node/describe";
-import { type NodeFacts, parseFacts, splitSections } from "../components/node/facts";
+import type { NodeFacts } from "../components/node/facts";
 import type { Gh200NodeArgs } from "../components/node/gh200NodeArgs";
 import { planMemory } from "../components/node/memory";
 import { planNode } from "../components/node/planNode";
 import { declarationOf, judge, managedPath, verdictLines } from "../components/node/verdict";
+import { askOverSsh, askThisMachine, readSaved, solderedMiB, Unanswered } from "./ask";
 import { capacityJob } from "./capacityJob";
 
 /*
@@ -25,10 +25,6 @@ const USAGE = `npm run node:check -- WHERE [--stack NAME] [--json]
 Root on the node sees more (dmidecode, the addresses of /proc/iomem).`;
 
 const root = path.join(__dirname, "..");
-/** LPDDR5X of the 480 GB part, where the firmware does not say (source document). */
-const solderedMiB = 480 * 1024;
-
-class Unanswered extends Error {}
 
 function main(args: string[]): number {
     const option = (name: string): string | undefined => {
@@ -45,11 +41,20 @@ function main(args: string[]): number {
         console.error(USAGE);
         return 2;
     }
-    const facts = parseFacts(host !== undefined ? ask(["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "--", safeHost(host), "sh -s"]) : files !== undefined ? saved(files) : ask(["sh", "-s"]));
+    const facts = factsOf(host, files);
     if (args.includes("--json")) {
         console.log(JSON.stringify(facts, null, 2));
     }
     return report(facts, stack);
+}
+
+function factsOf(host: string | undefined, files: string | undefined): NodeFacts {
+    try {
+        return host !== undefined ? askOverSsh(host) : files !== undefined ? readSaved(files) : askThisMachine();
+    } catch (error) {
+        const asked = host !== undefined ? `--host: ${host}` : files !== undefined ? `--files: ${files}` : "--local";
+        throw error instanceof Unanswered ? new Unanswered(`${asked}: ${error.message}`) : error;
+    }
 }
 
 function report(facts: NodeFacts, stack: string | undefined): number {
@@ -85,37 +90,6 @@ function planned(stack: string): ReturnType<typeof planNode> {
     }
     const { config } = yaml.parse(fs.readFileSync(file, "utf8")) as { config: Record<string, unknown> };
     return planNode((config["gh200-vllm:node"] ?? {}) as Gh200NodeArgs);
-}
-
-function ask(command: string[]): Record<string, string> {
-    const [program = "", ...rest] = command;
-    const answer = spawnSync(program, rest, { input: fs.readFileSync(path.join(root, "assets/node/facts")), encoding: "utf8", timeout: 60_000 });
-    if (answer.status !== 0) {
-        throw new Unanswered(`${program}: ${(answer.stderr || (answer.error?.message ?? `ended with ${answer.status}`)).trim().split("\n").at(-1)}`);
-    }
-    return splitSections(answer.stdout);
-}
-
-function safeHost(host: string): string {
-    if (!/^[A-Za-z0-9_][A-Za-z0-9_.@:-]*$/.test(host)) {
-        throw new Unanswered(`--host: ${host}: is no host; accepted: NAME or USER@NAME`);
-    }
-    return host;
-}
-
-function saved(folder: string): Record<string, string> {
-    if (!fs.existsSync(folder)) {
-        throw new Unanswered(`--files: ${folder}: there is no such folder`);
-    }
-    const names = { "nvidia-smi": "nvidia-smi", numactl: "numactl --hardware", free: "free", iomem: "/proc/iomem", params: "/proc/driver/nvidia/params", dmidecode: "dmidecode" };
-    const sections: Record<string, string> = {};
-    for (const [file, section] of Object.entries(names)) {
-        const found = [file, `${file}.txt`].map((name) => path.join(folder, name)).find((candidate) => fs.existsSync(candidate));
-        if (found !== undefined) {
-            sections[section] = fs.readFileSync(found, "utf8");
-        }
-    }
-    return sections;
 }
 
 try {

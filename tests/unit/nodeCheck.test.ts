@@ -80,7 +80,7 @@ describe("node:check", () => {
         const bin = folder();
         fs.writeFileSync(path.join(bin, "ssh"), "#!/bin/sh\necho 'ssh: connect to host nowhere port 22: Connection refused' >&2\nexit 255\n", { mode: 0o755 });
         const dead = check(["--host", "nowhere"], { PATH: `${bin}:${process.env.PATH}` });
-        expect([dead.status, dead.error.trim()]).toEqual([2, "ssh: ssh: connect to host nowhere port 22: Connection refused"]);
+        expect([dead.status, dead.error.trim()]).toEqual([2, "--host: nowhere: ssh: connect to host nowhere port 22: Connection refused"]);
     }, 60_000);
 
     test("prints a capacity Job that is bounded by a memory limit", () => {
