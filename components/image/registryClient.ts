@@ -95,6 +95,21 @@ export async function deleteManifest(name: string, credentials?: RegistryCredent
     ok(url, await answered("DELETE", url, credentials));
 }
 
+/**
+ * Whether a registry wants a login, by what its API's root answers.
+ *
+ * @throws RegistryError where that is neither success nor a question for a login.
+ */
+export async function wantsLogin(host: string): Promise<boolean> {
+    const url = `https://${host}/v2/`;
+    const response = await request("GET", url);
+    if (response.status === 401 && response.headers.has("www-authenticate")) {
+        return true;
+    }
+    ok(url, response);
+    return false;
+}
+
 function manifestOf(name: string): { host: string; repository: string; reference: string } {
     const host = registryHost(name);
     const [, repository = "", reference = ""] = /^(.+?)[@:](sha256:.+|[^:/]+)$/.exec(name.slice(host.length + 1)) ?? [];

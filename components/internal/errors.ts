@@ -44,7 +44,7 @@ export function problemLine(problem: Problem): string {
  * RunError as it stands.
  */
 export class UserError extends pulumi.RunError {
-    constructor(problems: Problem[]) {
+    constructor(readonly problems: Problem[]) {
         super(problems.map(problemLine).join("\n"));
     }
 }

@@ -81,7 +81,7 @@ function sentence(issue: z.core.$ZodIssue): { wrong: string; accepted?: string }
     }
     switch (issue.code) {
         case "invalid_type":
-            return issue.message.startsWith("Invalid input") ? { wrong: `is no ${issue.expected}`, accepted: `a ${issue.expected}` } : { wrong };
+            return issue.message.startsWith("Invalid input") ? { wrong: `is no ${noun(issue.expected)}`, accepted: `a ${noun(issue.expected)}` } : { wrong };
         case "too_small":
             return { wrong: "is too small", accepted: `${issue.inclusive ? "" : "more than "}${issue.minimum}${issue.inclusive ? " or more" : ""}` };
         case "too_big":
@@ -89,6 +89,10 @@ function sentence(issue: z.core.$ZodIssue): { wrong: string; accepted?: string }
         default:
             return { wrong };
     }
+}
+
+function noun(type: string): string {
+    return type === "int" ? "whole number" : type;
 }
 
 function isEventual(value: unknown): boolean {

@@ -9,18 +9,17 @@ import { registryHost, releaseRepository, releaseTag } from "../image/reference"
 import { assetsFolder } from "../internal/assets";
 import { inputName, problemLine, refuse } from "../internal/errors";
 import { Gh200Node } from "../node/gh200Node";
-import { type PlannedNode, planNode } from "../node/planNode";
+import { planNode } from "../node/planNode";
 import { lmcacheUrl } from "../serving/lmcachePod";
 import { LmcacheServer } from "../serving/lmcacheServer";
-import { servingProblems } from "../serving/servingProblems";
 import { VllmServer } from "../serving/vllmServer";
-import { vllmServerSchema } from "../serving/vllmServerArgs";
 import { BuildStage } from "../stages/buildStage";
 import { dirtySuffix } from "../stages/localSource";
 import { plannedStages, planText, stageLine } from "../stages/plan";
 import { gitContext } from "../stages/sources";
 import { type CmmPlatformArgs, type SettledPlatform, settlePlatform } from "./cmmPlatformArgs";
 import { baseName, baseReference, openPoints, refuseOpenPoints, resolveSources, sourceRevision } from "./openPoints";
+import { servingFitProblems } from "./servingFit";
 
 /**
  * The whole platform in one call, in the source document's own order: builder, the seven stages, the
@@ -58,7 +57,7 @@ export class CmmPlatform extends pulumi.ComponentResource {
         }
         const nodeArgs = { ...args.node, builderMiB: Math.round((args.stages?.builderMemoryGiB ?? 0) * 1024) };
         const planned = planNode(nodeArgs);
-        refuseServing(platform, planned);
+        refuse(servingFitProblems(platform.serving, planned));
         const node = new Gh200Node(`${name}-node`, nodeArgs, { parent: this });
         const { use } = platform.image;
         const images = use === undefined ? buildImages(this, name, platform) : adoptedImage(use);
@@ -239,19 +238,6 @@ function adoptedImage(reference: string): Images {
         lmcacheRef: pulumi.output(""),
         stageDigests: pulumi.output<Record<string, string>>({}),
     };
-}
-
-/** What cannot be served on the planned node, before the first image is built for it. */
-function refuseServing({ serving }: SettledPlatform, { plan, node }: PlannedNode): void {
-    const settings = vllmServerSchema
-        .pick({ maxModelLenTokens: true, maxNumSeqs: true, kvCacheMemoryBytes: true, tensorParallelSize: true, pipelineParallelSize: true, gpusPerNode: true, modelShape: true, modelCacheClaim: true, modelCacheGiB: true, autoscaling: true })
-        .strip()
-        .safeParse(serving);
-    // What is wrong in itself is reported by the component, with everything else that is.
-    if (settings.success) {
-        const { hbmBudgetMiB, hostBudgetMiB } = plan;
-        refuse(servingProblems({ ...settings.data, hbmBudgetMiB, hostBudgetMiB, pinnedMiB: node.pinnedMiB, lmcacheUrl: node.lmcacheMiB > 0 ? lmcacheUrl("lmcache", "vllm") : "" }));
-    }
 }
 
 /** A preview shows the whole plan and what is still open; `refuseOpenPoints` is what an update meets. */
