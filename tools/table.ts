@@ -21,7 +21,7 @@ export function renderTable(rows: readonly Row[], columns: number): string[] {
 }
 
 /** Breaks at spaces. A path has none and stays whole, so that it can be copied. */
-function wrap(text: string, columns: number): string[] {
+export function wrap(text: string, columns: number): string[] {
   const lines: string[] = [];
   for (const word of text.split(" ")) {
     const last = lines.at(-1);

@@ -1,0 +1,137 @@
+import type { Problem } from "../components/internal/errors";
+import { type Gh200NodeArgs } from "../components/node/gh200NodeArgs";
+import { type MemoryProfile, memoryProfiles } from "../components/node/memory";
+import { declarationOf } from "../components/node/verdict";
+import { imageSchema } from "../components/platform/cmmPlatformArgs";
+import type { ServingArgs } from "../components/serving/vllmServerArgs";
+import { askOverSsh, readSaved, solderedMiB, Unanswered } from "../nodecheck/ask";
+import { type Answers, given } from "./answers";
+import { readCertificates } from "./certificates";
+import { modelNameProblems, modelShape } from "./modelConfig";
+
+/** The sections of a stack's configuration that the answers amount to. What was not answered is not in them. */
+export interface Declaration {
+    builder: Record<string, string | undefined>;
+    registry: Record<string, string | undefined>;
+    image: { base: { name: string }; imageTag: string | undefined };
+    stages: { builderMemoryGiB: number | undefined; builderCores: number | undefined };
+    node: Gh200NodeArgs | undefined;
+    serving: Partial<ServingArgs>;
+    cluster: { context: string | undefined; identifier: string | undefined };
+    approval: { required: boolean; approver: string | undefined };
+    /** PEM text of the builder's client key, which is a secret and no part of a section; empty where it is not given. */
+    clientKey: string;
+    /** What is wrong before any schema has seen it, by the flags. */
+    problems: Problem[];
+}
+
+export function declare(answers: Answers): Declaration {
+    const certificates = readCertificates({ ca: given(answers, "builder-ca"), cert: given(answers, "builder-cert"), key: given(answers, "builder-key") });
+    const { node, problems: nodeProblems } = declareNode(answers);
+    const { serving, problems: servingProblems } = declareServing(answers);
+    const approver = given(answers, "approver");
+    const context = given(answers, "context");
+    return {
+        builder: {
+            endpoint: given(answers, "builder"),
+            caCertificate: certificates.ca || undefined,
+            clientCertificate: certificates.cert || undefined,
+            serverName: given(answers, "builder-server-name"),
+        },
+        registry: { address: given(answers, "registry"), username: given(answers, "user") },
+        image: { base: { name: imageSchema.parse({}).base.name }, imageTag: answers.repository },
+        stages: { builderMemoryGiB: number(answers, "builder-memory"), builderCores: number(answers, "builder-cores") },
+        node,
+        serving,
+        cluster: { context, identifier: context ?? answers.stack },
+        approval: { required: approver !== undefined, approver },
+        clientKey: certificates.key,
+        problems: [...certificates.problems, ...nodeProblems, ...servingProblems],
+    };
+}
+
+function declareNode(answers: Answers): { node: Gh200NodeArgs | undefined; problems: Problem[] } {
+    const where = given(answers, "node");
+    const facts = where === undefined ? profileFacts(answers.profile) : measuredFacts(where, answers.offline === "yes");
+    if (facts === undefined || "wrong" in facts) {
+        return { node: undefined, problems: facts === undefined ? [] : [facts] };
+    }
+    return {
+        node: {
+            ...facts,
+            managedGiB: number(answers, "managed"),
+            acknowledgeEgmHidesMemory: answers["acknowledge-egm"] === "yes" ? true : undefined,
+            builderPlace: answers["builder-place"] as Gh200NodeArgs["builderPlace"],
+        },
+        problems: [],
+    };
+}
+
+function profileFacts(profile: string | undefined): Gh200NodeArgs | Problem | undefined {
+    if (profile === undefined) {
+        return undefined;
+    }
+    const found = Object.hasOwn(memoryProfiles, profile) ? memoryProfiles[profile as MemoryProfile] : undefined;
+    return found === undefined
+        ? { path: "--profile", value: profile, wrong: "is no memory profile", accepted: Object.keys(memoryProfiles).join(", ") }
+        : { egmEnabled: found.egmEnabled, coherentMode: found.coherentMode };
+}
+
+const measured = new Map<string, Gh200NodeArgs | Problem>();
+
+/** A node is asked once, however often its answer is looked at. */
+function measuredFacts(where: string, offline: boolean): Gh200NodeArgs | Problem {
+    const isFolder = where.includes("/");
+    if (offline && !isFolder) {
+        return { path: "--node", value: where, wrong: "is not asked with --offline", accepted: "a folder with what was saved on the node, or none", fix: "--node none --profile PROFILE" };
+    }
+    const known = measured.get(where);
+    if (known !== undefined) {
+        return known;
+    }
+    const facts = nodeFacts(where, isFolder);
+    measured.set(where, facts);
+    return facts;
+}
+
+function nodeFacts(where: string, isFolder: boolean): Gh200NodeArgs | Problem {
+    const problem = (wrong: string): Problem => ({ path: "--node", value: where, wrong, accepted: "NAME or USER@NAME of a GH200 that ssh reaches, or a folder as of npm run node:check -- --files", fix: "--node none --profile PROFILE declares the node instead" });
+    try {
+        const memory = declarationOf(isFolder ? readSaved(where) : askOverSsh(where), solderedMiB);
+        if (memory === undefined) {
+            return problem("shows no HBM (nvidia-smi), or no NUMA nodes");
+        }
+        const { hbmMiB, hbmInUseMiB, lpddrMiB, egmEnabled, egmReservedMiB, coherentMode } = memory;
+        return { hbmMiB, hbmInUseMiB, lpddrGiB: lpddrMiB / 1024, egmEnabled, egmReservedMiB: egmEnabled ? egmReservedMiB : undefined, coherentMode };
+    } catch (error) {
+        if (error instanceof Unanswered) {
+            return problem(`cannot be asked (${error.message})`);
+        }
+        throw error;
+    }
+}
+
+function declareServing(answers: Answers): { serving: Partial<ServingArgs>; problems: Problem[] } {
+    const problems = answers.model === undefined ? [] : modelNameProblems(answers.model);
+    const weightsGiB = number(answers, "weights");
+    const config = given(answers, "model-config");
+    const shape = config === undefined ? undefined : modelShape(config, weightsGiB);
+    if (shape !== undefined && "wrong" in shape) {
+        problems.push(shape);
+    }
+    return {
+        serving: {
+            model: answers.model,
+            maxModelLenTokens: number(answers, "max-model-len"),
+            modelGiB: weightsGiB,
+            modelShape: shape === undefined || "wrong" in shape ? undefined : shape,
+        },
+        problems,
+    };
+}
+
+/** Text that is no number becomes NaN, which the schemas refuse. */
+function number(answers: Answers, flag: string): number | undefined {
+    const answer = given(answers, flag);
+    return answer === undefined ? undefined : Number(answer);
+}
