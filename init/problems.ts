@@ -58,7 +58,7 @@ function ruleProblems({ builder, stages, node, serving }: Declaration): Problem[
     const builderMemoryGiB = stagesSchema.shape.builderMemoryGiB.safeParse(stages.builderMemoryGiB).data ?? 0;
     const planned = node === undefined ? undefined : tryPlan({ ...node, builderMiB: Math.round(builderMemoryGiB * 1024) });
     return [
-        ...(builder.endpoint === undefined ? [] : declaredBuilderProblems("builder", { endpoint: builder.endpoint, encrypted: builder.caCertificate !== undefined, allowEmulation: false })),
+        ...(builder.endpoint === undefined || !sections.builder.safeParse(builder).success ? [] : declaredBuilderProblems("builder", { endpoint: builder.endpoint, encrypted: builder.caCertificate !== undefined, allowEmulation: false })),
         ...(settled.success ? planProblems(settled.data) : []),
         ...(planned === undefined ? [] : "plan" in planned ? servingFitProblems(serving, planned) : planned.problems),
     ];
