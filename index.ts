@@ -20,9 +20,7 @@ export = async () => {
         lmcacheRef: platform.lmcacheRef,
         /** What the node's kubelet should be told. */
         kubeletAdvice: platform.kubeletAdvice,
-        /** The memory plan as an SVG. */
-        memoryPicture: platform.memoryPicture,
-        /** What the node's memory is promised to. */
+        /** What the node's memory is promised to, a line each. */
         memoryPlan: platform.memoryPlan,
         /** What the node said when it was measured; empty where it was not. */
         nodeMeasured: platform.nodeMeasured,
@@ -30,5 +28,7 @@ export = async () => {
         releaseRef: platform.releaseRef,
         /** Digest of each stage. */
         stageDigests: platform.stageDigests,
+        /** The memory plan as an SVG: npm run status -- --picture FILE. Pulumi shows no output whose name starts so, and this one would fill the terminal. */
+        __memoryPicture: platform.memoryPicture,
     };
 };

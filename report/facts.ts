@@ -70,5 +70,5 @@ function violationText(message: string): string {
 function memoryPlan(run: EngineRun): string[] {
     const stack = run.events.flatMap(({ resOutputsEvent }) => (resOutputsEvent?.metadata.type === "pulumi:pulumi:Stack" ? [resOutputsEvent.metadata] : [])).at(-1);
     const plan = stack?.new?.outputs.memoryPlan;
-    return typeof plan === "string" ? plan.split("\n") : [];
+    return Array.isArray(plan) ? plan.map(String) : [];
 }

@@ -1,5 +1,7 @@
 /** What the person at the terminal sees. One line per step, no cursor tricks, no colour when the output is a file. */
 
+import { renderPair } from "../tools/table";
+
 export { Problem } from "../tools/report";
 
 const colour = process.stdout.isTTY === true && process.env.NO_COLOR === undefined;
@@ -25,7 +27,8 @@ export function seconds(since: number): string {
   return `${((Date.now() - since) / 1000).toFixed(1)} s`;
 }
 
-/** «name    text»; the name column is narrow, so that 60 columns are enough. */
+/** «name    text»; below each other in a terminal that is too narrow for both. */
 export function row(name: string, text: string): void {
-  say(`  ${name.padEnd(23)} ${text}`);
+  const columns = process.stdout.isTTY ? process.stdout.columns - 2 : Infinity;
+  renderPair(name, text, 22, columns).forEach((line) => say(`  ${line}`));
 }

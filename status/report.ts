@@ -28,7 +28,7 @@ export type StatusRow = readonly [label: string, value: string];
 
 /** One row a fact, in the order that a person asks for them. */
 export function statusRows(state: StackState): StatusRow[] {
-    const outputs = state.resources.find(({ type }) => type === "pulumi:pulumi:Stack")?.outputs ?? {};
+    const outputs = outputsOf(state.resources);
     const text = (key: string) => (typeof outputs[key] === "string" && outputs[key] !== "" ? (outputs[key]) : undefined);
     const rows: StatusRow[] = [
         ["stack", state.stack],
@@ -39,7 +39,7 @@ export function statusRows(state: StackState): StatusRow[] {
     for (const stage of Object.keys(digests).sort(byBuildOrder)) {
         rows.push([stage, [digests[stage]?.slice(0, 19) ?? "", ...revisions(state.resources, stage)].join("  ")]);
     }
-    for (const [index, line] of (text("memoryPlan") ?? "none").split("\n").entries()) {
+    for (const [index, line] of planLines(outputs.memoryPlan).entries()) {
         rows.push([index === 0 ? "memory" : "", line]);
     }
     rows.push(["approver", state.approver ?? "none required"]);
@@ -47,6 +47,21 @@ export function statusRows(state: StackState): StatusRow[] {
     const failure = state.history.find(({ result }) => result === "failed");
     rows.push(["last failure", describe(failure)]);
     return rows;
+}
+
+function outputsOf(resources: readonly Resource[]): Record<string, unknown> {
+    return resources.find(({ type }) => type === "pulumi:pulumi:Stack")?.outputs ?? {};
+}
+
+/** Version 0.1.0 had the plan in one text. */
+function planLines(plan: unknown): string[] {
+    return Array.isArray(plan) ? plan.map(String) : typeof plan === "string" ? plan.split("\n") : ["none"];
+}
+
+/** The memory plan as an SVG; undefined in a state that has none. */
+export function pictureOf(resources: readonly Resource[]): string | undefined {
+    const svg = outputsOf(resources).__memoryPicture;
+    return typeof svg === "string" ? svg : undefined;
 }
 
 /** State sorts by name; stages are read in the order in which they are built, what is no stage last. */

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { renderTable, type Row } from "./table";
+import { renderPair, renderTable, type Row } from "./table";
 
 const rows: Row[] = [
   { name: "pulumi", version: "3.274.1", origin: "built", where: "/cache/pulumi" },
@@ -30,5 +30,23 @@ describe("renderTable", () => {
 
   it("has no colour codes", () => {
     expect(renderTable(rows, 100).join("")).not.toContain("\u001b");
+  });
+});
+
+describe("renderPair", () => {
+  const text = "one two three four five six seven eight nine ten";
+
+  it("puts the text beside the name, its further lines below its first", () => {
+    expect(renderPair("memory", text, 8, 60)).toEqual(["memory    one two three four five six seven eight nine ten"]);
+    expect(renderPair("memory", text, 8, 52)).toEqual(["memory    one two three four five six seven eight", "          nine ten"]);
+  });
+
+  it("puts it below the name in a narrow terminal, and a text without a name below the one before", () => {
+    expect(renderPair("memory", text, 8, 40)).toEqual(["memory", "  one two three four five six seven", "  eight nine ten"]);
+    expect(renderPair("", "two", 8, 40)).toEqual(["  two"]);
+  });
+
+  it("keeps one line where there is no terminal", () => {
+    expect(renderPair("memory", text, 8, Infinity)).toEqual([`memory    ${text}`]);
   });
 });

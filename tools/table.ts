@@ -20,6 +20,18 @@ export function renderTable(rows: readonly Row[], columns: number): string[] {
   return cells.flatMap((row) => [head(row).trimEnd(), ...wrap(row[3], columns - 4).map((line) => `    ${line}`)]);
 }
 
+/** Columns that a text needs beside its name; with fewer left it goes below it. */
+const LEAST_BESIDE = 40;
+
+/** A name and what is said of it: beside each other where the terminal is wide enough, below each other where it is not. */
+export function renderPair(name: string, text: string, nameWidth: number, columns: number): string[] {
+  const beside = columns - nameWidth - GAP.length;
+  if (beside < LEAST_BESIDE) {
+    return [...(name === "" ? [] : [name]), ...wrap(text, columns - 2).map((line) => `  ${line}`)];
+  }
+  return wrap(text, beside).map((line, index) => `${(index === 0 ? name : "").padEnd(nameWidth)}${GAP}${line}`);
+}
+
 /** Breaks at spaces. A path has none and stays whole, so that it can be copied. */
 export function wrap(text: string, columns: number): string[] {
   const lines: string[] = [];

@@ -36,8 +36,8 @@ export class CmmPlatform extends pulumi.ComponentResource {
     public readonly lmcacheRef!: pulumi.Output<string>;
     /** Digest of each stage, by the stage's Dockerfile name; empty where nothing is built. */
     public readonly stageDigests!: pulumi.Output<Record<string, string>>;
-    /** The memory plan in words. */
-    public readonly memoryPlan!: pulumi.Output<string>;
+    /** The memory plan in words, a line each. */
+    public readonly memoryPlan!: pulumi.Output<string[]>;
     /** The memory plan as an SVG. */
     public readonly memoryPicture!: pulumi.Output<string>;
     /** What the node said when it was measured; empty where nothing was. */
@@ -97,7 +97,7 @@ export class CmmPlatform extends pulumi.ComponentResource {
         }
         const outputs = {
             ...images,
-            memoryPlan: pulumi.all([node.description, server.modelFit]).apply(([plan, fit]) => [plan, ...fit].join("\n")),
+            memoryPlan: pulumi.all([node.description, server.modelFit]).apply(([plan, fit]) => [...plan.split("\n"), ...fit]),
             memoryPicture: node.picture,
             nodeMeasured: node.measured,
             kubeletAdvice: node.kubeletAdvice,

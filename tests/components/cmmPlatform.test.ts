@@ -154,7 +154,7 @@ test("its outputs say what is deployed, from what, and what the memory is promis
         Object.fromEntries([...stages, "build-managed-alloc"].map((stage) => [stage, mockDigest(`gh200-${stage}`)])),
     );
     expect(await valueOf(endpoint)).toBe("http://gh200-vllm.vllm.svc:8000");
-    expect(await valueOf(memoryPlan)).toMatch(/^profile driver: Linux sees 478\.6 GiB/);
+    expect((await valueOf(memoryPlan))[0]).toMatch(/^profile driver: Linux sees 478\.6 GiB/);
 });
 
 describe("a stage that is left out", () => {

@@ -85,7 +85,7 @@ describe("untrusted text", () => {
             said("warning", text),
             said("info", `change digest: ${text}`),
             { policyEvent: { policyName: text, policyPackName: text, enforcementLevel: text, message: text, resourceUrn: text } },
-            { resOutputsEvent: { metadata: { op: text, urn: text, type: "pulumi:pulumi:Stack", old: null, new: { inputs: {}, outputs: { memoryPlan: text } }, detailedDiff: null } } },
+            { resOutputsEvent: { metadata: { op: text, urn: text, type: "pulumi:pulumi:Stack", old: null, new: { inputs: {}, outputs: { memoryPlan: [text] } }, detailedDiff: null } } },
         ]);
         const page = previewComment(previewFacts("gh200", run(events, 1), true));
         const outside = withoutBlocks(page);

@@ -1,11 +1,11 @@
 import { expect, test } from "vitest";
-import { curlLines, statusRows } from "../../status/report";
+import { curlLines, pictureOf, statusRows } from "../../status/report";
 
 const resources = [
     {
         urn: "urn:pulumi:s::p::pulumi:pulumi:Stack::p-s",
         type: "pulumi:pulumi:Stack",
-        outputs: { deployRef: "r/x@sha256:aa", releaseRef: "r/x:cmm-cmm", memoryPlan: "one\ntwo", stageDigests: { "build-managed-alloc": "sha256:cc", "build-triton": `sha256:${"b".repeat(64)}` } },
+        outputs: { deployRef: "r/x@sha256:aa", releaseRef: "r/x:cmm-cmm", memoryPlan: ["one", "two"], __memoryPicture: "<svg/>", stageDigests: { "build-managed-alloc": "sha256:cc", "build-triton": `sha256:${"b".repeat(64)}` } },
     },
     {
         urn: "urn:pulumi:s::p::docker-build:index:Image::gh200-build-triton",
@@ -33,6 +33,17 @@ test("a stack's status has every fact, stages in build order, and its last failu
         ["last update", "update succeeded at 2026-11-24T10:00:00Z: mend"],
         ["last failure", "update failed at 2026-11-24T09:00:00Z"],
     ]);
+});
+
+test("its memory plan is a picture too; a state without one has none", () => {
+    expect(pictureOf(resources)).toBe("<svg/>");
+    expect(pictureOf([])).toBeUndefined();
+});
+
+test("a plan that was one text is shown by its lines", () => {
+    const [stack] = resources;
+    const earlier = [{ ...stack!, outputs: { ...stack!.outputs, memoryPlan: "one\ntwo" } }];
+    expect(statusRows({ stack: "s", resources: earlier, history: [], approver: undefined })).toEqual(expect.arrayContaining([["memory", "one"], ["", "two"]]));
 });
 
 test("a stack without an update says so", () => {
