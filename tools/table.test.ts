@@ -28,6 +28,19 @@ describe("renderTable", () => {
     ]);
   });
 
+  it("aligns nothing where even that is too wide", () => {
+    expect(renderTable([...rows, { name: "a-rather-long-name", version: "1.0.0", origin: "built", where: "/x" }], 30)).toEqual([
+      "pulumi  3.274.1  built",
+      "    /cache/pulumi",
+      "etcd  missing",
+      "    wants 3.6.0 or newer; npx",
+      "    tsx tools/bootstrap.ts",
+      "    etcd",
+      "a-rather-long-name  1.0.0  built",
+      "    /x",
+    ]);
+  });
+
   it("has no colour codes", () => {
     expect(renderTable(rows, 100).join("")).not.toContain("\u001b");
   });

@@ -8,7 +8,7 @@ export interface Row {
 
 const GAP = "  ";
 
-/** Aligned where the terminal is wide enough for the longest line; else `where` goes on a line of its own. */
+/** Aligned where the terminal is wide enough for the longest line; else `where` goes on a line of its own, and nothing is aligned where even the rest is too long. */
 export function renderTable(rows: readonly Row[], columns: number): string[] {
   const cells = rows.map((row) => [row.name, row.version ?? "missing", row.origin ?? "", row.where] as const);
   const width = (index: 0 | 1 | 2): number => Math.max(...cells.map((row) => row[index].length));
@@ -17,7 +17,9 @@ export function renderTable(rows: readonly Row[], columns: number): string[] {
   if (oneLine.every((line) => line.length <= columns)) {
     return oneLine;
   }
-  return cells.flatMap((row) => [head(row).trimEnd(), ...wrap(row[3], columns - 4).map((line) => `    ${line}`)]);
+  const heads = cells.map((row) => head(row).trimEnd());
+  const aligned = heads.every((line) => line.length <= columns);
+  return cells.flatMap((row, index) => [aligned ? (heads[index] ?? "") : row.slice(0, 3).filter(Boolean).join(GAP), ...wrap(row[3], columns - 4).map((line) => `    ${line}`)]);
 }
 
 /** Columns that a text needs beside its name; with fewer left it goes below it. */

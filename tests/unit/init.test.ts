@@ -13,10 +13,11 @@ import type { Answers } from "../../init/answers";
 import { declare } from "../../init/declaration";
 import { askAll } from "../../init/dialogue";
 import { answerProblems, byFlag, missingProblems } from "../../init/problems";
-import { steps } from "../../init/questions";
+import { questions, steps } from "../../init/questions";
 import { type Reached, reachBuilder, reachCluster, reachRegistry } from "../../init/reach";
 import { stackFileText } from "../../init/stackFile";
 import { egmOff } from "../support/nodeTexts";
+import { repositoryRoot } from "../support/stackFile";
 import { standInBuildkits } from "../support/standInBuildkit";
 import { temporaryFolders, writeTree } from "../support/temporaryFolder";
 
@@ -317,4 +318,10 @@ describe("a dialogue", () => {
         expect(answers).toMatchObject({ model: "some/model", "max-model-len": "8192", weights: "14.2", "model-config": config });
         expect(terminal.said).toContainEqual(expect.stringMatching(/^ {2}--max-model-len: 9000000: is more than the \d+ tokens whose KV cache fits/));
     });
+});
+
+test("docs/init.md names every flag", () => {
+    const page = fs.readFileSync(path.join(repositoryRoot, "docs", "init.md"), "utf8");
+    const named = [...page.matchAll(/^\| (`--.*?) \|/gm)].flatMap(([, cell]) => [...cell!.matchAll(/`--([a-z-]+)`/g)].map(([, flag]) => flag));
+    expect(named).toEqual(questions.map(({ flag }) => flag));
 });
