@@ -7,8 +7,8 @@ import * as path from "node:path";
  * `npm test`: runs the suites, the quick ones first and one after another, beside them the live one, which mostly waits for
  * daemons, and closes with one line of totals. What a suite prints is shown when it has ended.
  * `npm test -- unit components` runs only those; `npm run test:deployment` the live tests of pods, rules and
- * stages. A suite is a folder under tests/, with the tests that stand beside the code they are of; one
- * without a test fails.
+ * stages, `npm run test:package` the package and its examples as other programs use them. A suite is a folder under
+ * tests/, with the tests that stand beside the code they are of; one without a test fails.
  */
 
 interface Totals {
@@ -29,10 +29,11 @@ const vitestSuites: Record<string, string[]> = {
     // A live test owns a sandbox and its ports, and the machine's few cores.
     live: ["tests/live/graph.test.ts", "sandbox/", "--no-file-parallelism"],
     deployment: ["tests/live/", "--exclude", "tests/live/graph.test.ts", "--no-file-parallelism"],
+    examples: ["tests/examples/", "--no-file-parallelism"],
 };
 
 /** What takes longer than a person waits for after each change. */
-const onlyByName = ["deployment"];
+const onlyByName = ["deployment", "examples"];
 
 /** They run beside the others, each for itself. */
 const beside = ["live"];

@@ -1,7 +1,10 @@
 import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import * as path from "node:path";
-import { ensureTools, findTool, type ToolName } from "../../tools/toolchain";
+import { link } from "../../tools/cache";
+import { entryOf } from "../../tools/catalogue";
+import { pluginFolder } from "../../tools/locate";
+import { ensureTools, findTool, pulumiTools, type ToolName } from "../../tools/toolchain";
 import type { Answer } from "../live/programCopy";
 import { repositoryRoot } from "../support/stackFile";
 
@@ -27,6 +30,18 @@ export function stepsOf(section: string): Step[] {
     }));
 }
 
+/** Each plug-in under its exact name: `pulumi package add` looks for those of the package's SDKs, and for no stand-in beside them. */
+function pulumiHome(home: string): string {
+    for (const name of pulumiTools) {
+        const { plugin, version } = entryOf(name);
+        const tool = findTool(name);
+        if (plugin !== undefined && tool !== undefined) {
+            link(tool.path, path.join(pluginFolder(home, plugin, version), name));
+        }
+    }
+    return home;
+}
+
 /** A person who has the archive and a folder, with the language hosts of their languages beside Pulumi. */
 export class Consumer {
     private constructor(
@@ -38,7 +53,7 @@ export class Consumer {
         const tools = await ensureTools(["pulumi", ...hosts]);
         const folders = [...tools.values()].map((tool) => path.dirname(tool.path));
         fs.mkdirSync(folder, { recursive: true });
-        return new Consumer(folder, { ...env, PATH: [...folders, env.PATH].join(path.delimiter), NO_COLOR: "1" });
+        return new Consumer(folder, { ...env, PATH: [...folders, env.PATH].join(path.delimiter), PULUMI_HOME: pulumiHome(`${folder}-home`), NO_COLOR: "1" });
     }
 
     /** Does what a section of the README says, with these words in place of its own; the answer of its last commands, or of those that failed. */

@@ -41,6 +41,15 @@ test.each<[string, ToolName[]]>([
     expect(output).toContain("+ 10 to create");
 }, 15 * MINUTE);
 
+test("`pulumi package get-schema` of the unpacked archive is the committed schema", async () => {
+    const consumer = await person("schema");
+    const { status, output } = consumer.shell(`mkdir gh200-vllm; tar xzf ${archive} --strip-components=1 -C gh200-vllm; pulumi package get-schema ./gh200-vllm > schema.json`);
+    expect(status, output).toBe(0);
+    const printed = JSON.parse(fs.readFileSync(path.join(consumer.folder, "schema.json"), "utf8")) as object;
+    const committed = JSON.parse(fs.readFileSync(path.join(repositoryRoot, "components", "schema.json"), "utf8")) as object;
+    expect(printed).toEqual({ ...committed, config: {} });
+}, 5 * MINUTE);
+
 test.each<[string, ToolName]>([
     ["yaml", "pulumi-language-yaml"],
     ["python", "pulumi-language-python"],
