@@ -46,10 +46,11 @@ test("every build argument of the Dockerfiles is used", () => {
   for (const image of ["vllm", "lmcache"]) {
     const text = read("assets", image, "Dockerfile");
     const used = text + files(path.join(root, "assets", image)).filter((file) => !file.includes("locks")).map((file) => fs.readFileSync(file, "utf8")).join("\n");
-    for (const [, name] of text.matchAll(/^ARG (\w+)/gm)) {
+    const named = [...text.matchAll(/^ARG ((?:.*\\\n)*.*)$/gm)].flatMap(([, words]) => words!.replaceAll("\\\n", "").trim().split(/\s+/).map((word) => word.split("=")[0]!));
+    for (const name of named) {
       // SOURCE_DATE_EPOCH is read by BuildKit, Python and the tools that make wheels.
       const uses = used.match(new RegExp(`\\$\\{?${name}\\b|export [^\\n]*\\b${name}\\b|environ\\[?[^\\n]*${name}\\b`, "g")) ?? [];
-      expect(uses.length > 0 || name === "SOURCE_DATE_EPOCH" || /^SRC_/.test(name!), `${image}: ARG ${name}`).toBe(true);
+      expect(uses.length > 0 || name === "SOURCE_DATE_EPOCH" || /^SRC_/.test(name), `${image}: ARG ${name}`).toBe(true);
     }
   }
 });

@@ -12,8 +12,8 @@ export interface DockerfileSlice {
     args: string[];
     /** Paths that the slice takes from the main build context, sorted. */
     contextPaths: string[];
-    /** Names that the slice takes from elsewhere: stages that are `provided`, in order of use. */
-    providedNames: string[];
+    /** What the slice takes from elsewhere: by name of a `provided` stage, in order of use, the paths that it reads there, `.` for all. */
+    provided: Record<string, string[]>;
 }
 
 interface Global {
@@ -26,7 +26,15 @@ interface Stage {
     text: string;
     args: string[];
     /** Found when a target first reaches the stage: what no target needs may be written in any way. */
-    inputs: () => { references: string[]; contextFiles: string[] };
+    reads: () => Read[];
+}
+
+/** A file or folder that a step reads. */
+interface Read {
+    /** Stage, named context or image; absent where it is the main context. */
+    from?: string;
+    /** Without slashes at its ends; `.` for everything. */
+    path: string;
 }
 
 interface Dockerfile {
@@ -48,22 +56,22 @@ export function sliceDockerfile(text: string, target: string, provided: readonly
     const { globals, stages } = parse(text);
     const reached = new Set<Stage>();
     const contextPaths = new Set<string>();
-    const providedNames: string[] = [];
+    const providedPaths = new Map<string, Set<string>>();
     const visit = (name: string): void => {
-        if (provided.includes(name)) {
-            if (!providedNames.includes(name)) {
-                providedNames.push(name);
-            }
-            return;
-        }
         const stage = stages.get(name.toLowerCase());
         if (stage === undefined || reached.has(stage)) {
             return;
         }
         reached.add(stage);
-        const { references, contextFiles } = stage.inputs();
-        references.forEach(visit);
-        contextFiles.forEach((file) => contextPaths.add(file));
+        for (const { from, path } of stage.reads()) {
+            if (from === undefined) {
+                contextPaths.add(path);
+            } else if (provided.includes(from)) {
+                providedPaths.set(from, (providedPaths.get(from) ?? new Set()).add(path));
+            } else {
+                visit(from);
+            }
+        }
     };
     if (!stages.has(target.toLowerCase())) {
         refuse([{ path: "target", value: target, wrong: "is no stage of the Dockerfile", accepted: [...stages.keys()].join(", ") }]);
@@ -75,7 +83,7 @@ export function sliceDockerfile(text: string, target: string, provided: readonly
         text: [...used, ...kept].map((part) => part.text).join("\n").trimEnd().concat("\n"),
         args: [...new Set([...used, ...kept].flatMap((part) => part.args))],
         contextPaths: [...contextPaths].sort(),
-        providedNames,
+        provided: Object.fromEntries([...providedPaths].map(([name, paths]) => [name, [...paths].sort()])),
     };
 }
 
@@ -101,13 +109,13 @@ function parseOnce(text: string): Dockerfile {
         const own = instructions.slice(start, next);
         const from = own[0] as From;
         const end = next === undefined ? lines.length : startOfLeadingComment(lines, instructions[next]!.getRange().start.line);
-        let inputs: ReturnType<Stage["inputs"]> | undefined;
+        let reads: Read[] | undefined;
         return [
             (from.getBuildStage() ?? `stage ${position}`).toLowerCase(),
             {
                 text: lines.slice(from.getRange().start.line, end).join("\n"),
                 args: own.flatMap(argNames),
-                inputs: () => (inputs ??= { references: references(from, own), contextFiles: contextFiles(own) }),
+                reads: () => (reads ??= readsOf(from, own)),
             },
         ];
     });
@@ -141,36 +149,28 @@ function argNames(instruction: Instruction): string[] {
     return instruction.getKeyword() === "ARG" ? instruction.getArguments().map((argument) => argument.getValue().split("=", 1)[0] ?? "") : [];
 }
 
-function references(from: From, instructions: Instruction[]): string[] {
-    const names = [from.getImage(), ...instructions.flatMap((step) => [flag(step, "from"), ...bindMounts(step).map((mount) => mount.from)])];
-    const named = names.filter((name) => name !== undefined && name !== null && name !== "") as string[];
+function readsOf(from: From, instructions: Instruction[]): Read[] {
+    const reads = [{ from: from.getImage() ?? undefined, path: "." }, ...instructions.flatMap((step) => [...copiedFiles(step), ...bindMounts(step)])];
     refuse(
-        named
-            .filter((name) => /^\d+$/.test(name))
-            .map((name): Problem => ({ path: "Dockerfile", value: `--from=${name}`, wrong: "names a stage by its index, which a slice moves", accepted: "a name, FROM ... AS NAME" })),
+        reads.flatMap(({ from: source, path }): Problem[] => {
+            if (source !== undefined) {
+                return /^\d+$/.test(source) ? [{ path: "Dockerfile", value: `--from=${source}`, wrong: "names a stage by its index, which a slice moves", accepted: "a name, FROM ... AS NAME" }] : [];
+            }
+            return isPattern(path) ? [{ path: "Dockerfile", value: path, wrong: "is a glob, a variable or a list in JSON", accepted: "the names of files and folders, so that a build's inputs are known" }] : [];
+        }),
     );
-    return named;
+    // Of another stage, what a pattern names is anything.
+    return reads.map(({ from: source, path }) => ({ from: source, path: isPattern(path) ? "." : path.replace(/^\.?\/+|\/+$/g, "") || "." }));
 }
 
-function contextFiles(instructions: Instruction[]): string[] {
-    const paths = instructions.flatMap((step) => [
-        ...copiedFiles(step),
-        ...bindMounts(step)
-            .filter((mount) => mount.from === undefined)
-            .map((mount) => mount.source ?? "."),
-    ]);
-    refuse(
-        paths
-            .filter((path) => /[*?[\]$"]/.test(path))
-            .map((path): Problem => ({ path: "Dockerfile", value: path, wrong: "is a glob, a variable or a list in JSON", accepted: "the names of files and folders, so that a build's inputs are known" })),
-    );
-    return paths.map((path) => path.replace(/^\.?\/+|\/+$/g, "") || ".");
+function isPattern(path: string): boolean {
+    return /[*?[\]$"]/.test(path);
 }
 
-/** What COPY and ADD take from the main context: neither other stages nor addresses nor here-documents. */
-function copiedFiles(instruction: Instruction): string[] {
+/** What COPY and ADD take from the main context or from another stage: neither addresses nor here-documents. */
+function copiedFiles(instruction: Instruction): Read[] {
     const keyword = instruction.getKeyword();
-    if ((keyword !== "COPY" && keyword !== "ADD") || flag(instruction, "from") !== undefined) {
+    if (keyword !== "COPY" && keyword !== "ADD") {
         return [];
     }
     const copy = instruction as Copy;
@@ -179,17 +179,18 @@ function copiedFiles(instruction: Instruction): string[] {
         return [];
     }
     const sources = words.filter((word) => !word.startsWith("--")).slice(0, -1);
-    return keyword === "ADD" ? sources.filter((source) => !/^([a-z+]+:\/\/|git@)/.test(source)) : sources;
+    const files = keyword === "ADD" ? sources.filter((source) => !/^([a-z+]+:\/\/|git@)/.test(source)) : sources;
+    return files.map((path) => ({ from: flag(instruction, "from"), path }));
 }
 
-function bindMounts(instruction: Instruction): { from?: string; source?: string }[] {
+function bindMounts(instruction: Instruction): Read[] {
     return flags(instruction)
         .filter(([name]) => name === "mount")
         .map(([, value]): Record<string, string | undefined> =>
             Object.fromEntries(value.split(",").map((pair): [string, string] => [pair.split("=", 1)[0] ?? "", pair.split("=")[1] ?? ""])),
         )
         .filter((mount) => (mount.type ?? "bind") === "bind")
-        .map((mount) => ({ from: mount.from, source: mount.source ?? mount.src }));
+        .map((mount) => ({ from: mount.from, path: mount.source ?? mount.src ?? "." }));
 }
 
 function flag(instruction: Instruction, name: string): string | undefined {

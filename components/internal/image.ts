@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import * as fs from "node:fs";
+import * as path from "node:path";
 import * as dockerBuild from "@pulumi/docker-build";
 import * as pulumi from "@pulumi/pulumi";
 import { builderHook, failureHook } from "../builder/builderHook";
@@ -7,7 +8,7 @@ import type { BuilderArgs } from "../builder/connection";
 import { builtForArgument } from "../builder/control";
 import { materialise } from "./contexts";
 import { sliceDockerfile } from "./dockerfile";
-import { refuse } from "./errors";
+import { type Problem, refuse } from "./errors";
 import { gitSecrets, type GitTokens } from "./gitAuth";
 
 /** Everything that decides one image, before Pulumi's names for it. */
@@ -95,8 +96,8 @@ function buildInputs(spec: ImageSpec) {
     }
     const slice = sliceDockerfile(fs.readFileSync(spec.dockerfile, "utf8"), spec.target, Object.keys(spec.namedContexts));
     const named = Object.entries(spec.namedContexts)
-        .filter(([key]) => slice.providedNames.includes(key))
-        .map(([key, location]): [string, { location: pulumi.Input<string> }] => [key, { location: contextLocation(location) }]);
+        .filter(([key]) => slice.provided[key] !== undefined)
+        .map(([key, location]): [string, { location: pulumi.Input<string> }] => [key, { location: contextLocation(key, location, slice.provided[key]!) }]);
     return {
         builder: { name: spec.builder.name },
         dockerfile: { inline: slice.text },
@@ -120,9 +121,14 @@ function imageOptions(name: string, spec: ImageSpec, opts: pulumi.CustomResource
     return pulumi.mergeOptions(opts, { retainOnDelete: true, hooks: { beforeCreate: [hook], beforeUpdate: [hook], onError: [failureHook(name, spec.builder)] } });
 }
 
-/** A folder is copied to a path that its content names; an address is used as it is. */
-function contextLocation(location: pulumi.Input<string>): pulumi.Input<string> {
-    return typeof location === "string" && !location.includes("://") ? materialise(location, ["."]) : location;
+/** A folder's files that are read are copied to a path that their content names; an address is used as it is. */
+function contextLocation(name: string, location: pulumi.Input<string>, paths: readonly string[]): pulumi.Input<string> {
+    if (typeof location !== "string" || location.includes("://")) {
+        return location;
+    }
+    const missing = paths.map((file) => path.join(location, file)).filter((file) => !fs.existsSync(file));
+    refuse(missing.map((file): Problem => ({ path: `namedContexts.${name}`, value: file, wrong: "does not exist", accepted: `a folder that has ${paths.join(", ")}` })));
+    return materialise(location, paths);
 }
 
 /** An argument that no stage of the slice declares must not rebuild it. */

@@ -36,7 +36,7 @@ const changes: Change[] = [
     { what: "the GPU architecture", args: { image: { ...image, cudaArchList: "9.0" } }, changes: targets.filter((target) => !["build-triton-kernels", "build-infinistore"].includes(target)) },
     { what: "the jobs of one stage", args: { stages: { ...stages, maxJobs: { "build-vllm": 3 } } }, changes: ["build-vllm"] },
     { what: "where Triton comes from", args: { stages: { ...stages, tritonOrigin: "source" as const } }, changes: ["build-triton"] },
-    { what: "the locked packages", args: { stages: { ...stages, locks: "assets/lmcache/locks" } }, changes: stageTable.map(({ target }) => target) },
+    { what: "the locked packages", args: { stages: { ...stages, locks: "other-locks" } }, changes: stageTable.map(({ target }) => target) },
 ];
 
 /** Inputs of each stage's image as text, by target; the images themselves get digests by name, whatever their inputs. */
@@ -51,6 +51,7 @@ const program = fs.mkdtempSync(path.join(os.tmpdir(), "gh200-inputs-"));
 let before: Record<string, string>;
 beforeAll(async () => {
     fs.cpSync(path.join(repositoryRoot, "assets"), path.join(program, "assets"), { recursive: true });
+    fs.cpSync(path.join(repositoryRoot, "sandbox/wheelhouse/locks"), path.join(program, "other-locks"), { recursive: true });
     process.chdir(program);
     expect(sources!["src-vllm"]).toEqual({ commit });
     before = await inputs({});
@@ -82,6 +83,10 @@ test.each([
     ["assets/vllm/patches/vllm/0001-torch-2.11.0a0-has-no-hoist.patch", ["build-vllm"]],
     ["assets/vllm/managed_alloc.cu", ["build-managed-alloc"]],
     ["assets/vllm/build/common/finish", targets],
+    ["assets/vllm/locks/flashinfer.txt", ["build-flashinfer"]],
+    ["assets/vllm/locks/triton.txt", ["build-triton"]],
+    ["assets/vllm/locks/build.txt", stageTable.map(({ target }) => target)],
+    ["assets/vllm/locks/runtime.txt", []],
 ])("an edited %s changes its own stages alone", async (file, expected) => {
     const text = fs.readFileSync(file, "utf8");
     fs.writeFileSync(file, `${text}\n# edited\n`);

@@ -67,7 +67,7 @@ describe("a slice has the stages that the target reaches", () => {
                 COPY --from=compile-a /out /
             `),
             contextPaths: ["build/run-logged"],
-            providedNames: [],
+            provided: {},
         });
     });
 
@@ -100,7 +100,7 @@ describe("a slice has the stages that the target reaches", () => {
                 RUN --mount=from=build-b,target=/b --mount=type=bind,target=/all cp -r /b /all
             `),
             contextPaths: ["."],
-            providedNames: ["build-a", "build-b"],
+            provided: { "build-a": ["wheels"], "build-b": ["."] },
         });
     });
 
@@ -121,15 +121,22 @@ describe("a slice has the stages that the target reaches", () => {
     });
 });
 
-test("names that no stage has are provided contexts, in order of use and once each", () => {
+test("names that no stage has are provided contexts, in order of use and once each, with the paths that are read there", () => {
     const text = dockerfile(`
         FROM scratch AS build
         COPY --from=wheelhouse / /wheelhouse
         COPY --from=locks / /locks
         COPY --from=wheelhouse /pip.conf /
         COPY --from=example.com/tools:1 /tool /
+        RUN --mount=from=sources,source=b/c.txt,target=/c --mount=from=sources,target=/a,source=/a/ --mount=from=more,source=*.whl,target=/b true
     `);
-    expect(sliceDockerfile(text, "build", ["locks", "wheelhouse"]).providedNames).toEqual(["wheelhouse", "locks"]);
+    const { provided } = sliceDockerfile(text, "build", ["locks", "wheelhouse", "sources", "more"]);
+    expect(Object.entries(provided)).toEqual([
+        ["wheelhouse", [".", "pip.conf"]],
+        ["locks", ["."]],
+        ["sources", ["a", "b/c.txt"]],
+        ["more", ["."]],
+    ]);
 });
 
 test("a heredoc's lines are neither instructions nor comments of the next stage", () => {
@@ -148,24 +155,24 @@ test("a heredoc's lines are neither instructions nor comments of the next stage"
         text: "FROM scratch AS b\nCOPY b /\n",
         contextPaths: ["b"],
         args: [],
-        providedNames: [],
+        provided: {},
     });
     expect(sliceDockerfile(text, "a")).toEqual({
         text: "FROM scratch AS a\nRUN <<EOF\nFROM nowhere AS trap\nCOPY trap /\n# not a comment of b\nEOF\n",
         contextPaths: [],
         args: [],
-        providedNames: [],
+        provided: {},
     });
 });
 
 test("keywords are read in either case, and a continued line as one", () => {
     const text = "from scratch as a\nrun true\nfrom a as b\ncopy \\\n    one \\\n    two \\\n    /\n";
-    expect(sliceDockerfile(text, "b")).toEqual({ text, args: [], contextPaths: ["one", "two"], providedNames: [] });
+    expect(sliceDockerfile(text, "b")).toEqual({ text, args: [], contextPaths: ["one", "two"], provided: {} });
 });
 
 test("--from is read wherever it stands among a COPY's flags", () => {
     const text = "FROM scratch AS a\nFROM scratch AS b\nCOPY --link --from=a --chmod=0644 /x /\n";
-    expect(sliceDockerfile(text, "b")).toEqual({ text, args: [], contextPaths: [], providedNames: [] });
+    expect(sliceDockerfile(text, "b")).toEqual({ text, args: [], contextPaths: [], provided: {} });
 });
 
 test("only a bind mount reads files, and only a flag of RUN is a mount", () => {
@@ -180,7 +187,7 @@ test("only a bind mount reads files, and only a flag of RUN is a mount", () => {
 
 test("names of stages are compared as BuildKit does, whatever their case", () => {
     const text = "FROM scratch AS Base\nCOPY a /\nFROM base AS b\nCOPY --from=BASE /a /\n";
-    expect(sliceDockerfile(text, "B")).toEqual({ text, args: [], contextPaths: ["a"], providedNames: [] });
+    expect(sliceDockerfile(text, "B")).toEqual({ text, args: [], contextPaths: ["a"], provided: {} });
 });
 
 test("a global ARG comes whole, over all its lines, with those that its default names", () => {
@@ -197,7 +204,7 @@ test("a global ARG comes whole, over all its lines, with those that its default 
 
 test("a file that the Dockerfile itself holds is no file of the context", () => {
     const text = "FROM scratch AS a\nCOPY <<EOF /x\nhello\nEOF\nCOPY b /\n";
-    expect(sliceDockerfile(text, "a")).toEqual({ text, args: [], contextPaths: ["b"], providedNames: [] });
+    expect(sliceDockerfile(text, "a")).toEqual({ text, args: [], contextPaths: ["b"], provided: {} });
 });
 
 test("declared arguments are read from every ARG, several in one too", () => {

@@ -27,8 +27,8 @@ test.each(targets)("%s fetches nothing by itself, and reads files that exist", (
 
 test("every compiled stage reads a source of its own, and the allocator none", () => {
     for (const target of targets) {
-        const { providedNames } = sliceDockerfile(text, target, [...sources, "locks", "wheelhouse"]);
-        expect(providedNames.some((name) => name.startsWith("src-")), target).toBe(target !== "build-managed-alloc");
+        const { provided } = sliceDockerfile(text, target, [...sources, "locks", "wheelhouse"]);
+        expect(Object.keys(provided).some((name) => name.startsWith("src-")), target).toBe(target !== "build-managed-alloc");
     }
 });
 
@@ -36,9 +36,10 @@ test("each stage reads exactly the sources and installs exactly the locks that t
     const pip = (slice: string) => [...slice.matchAll(/\/locks\/(\w+)\.txt/g)].map((match) => match[1]!);
     for (const { target, sources: named, locks } of stageTable) {
         const slice = sliceDockerfile(text, target, [...sources, "locks", "wheelhouse"]);
-        expect(slice.providedNames.filter((name) => name.startsWith("src-")).sort(), target).toEqual([...named].sort());
+        expect(Object.keys(slice.provided).filter((name) => name.startsWith("src-")).sort(), target).toEqual([...named].sort());
         const recipe = slice.contextPaths.filter((file) => file.startsWith("build/stages/")).map((file) => fs.readFileSync(path.join(folder, file), "utf8"));
         expect([...new Set([slice.text, ...recipe].flatMap(pip))].sort(), target).toEqual([...locks].sort());
+        expect(slice.provided.locks, target).toEqual([...locks].sort().map((lock) => `${lock}.txt`));
     }
 });
 
@@ -65,11 +66,11 @@ test("the check of a stage's wheels knows the table's", () => {
 test("the final image compiles nothing: it takes every stage of the table as it was built", () => {
     const slice = sliceDockerfile(text, "final", [...targets, "locks", "wheelhouse"]);
     expect(slice.text).not.toMatch(/^FROM \S+ AS (src|compile|build)-/im);
-    expect(slice.providedNames.filter((name) => name.startsWith("build-")).sort()).toEqual([...targets].sort());
+    expect(Object.keys(slice.provided).filter((name) => name.startsWith("build-")).sort()).toEqual([...targets].sort());
 });
 
 test("the verification runs in the assembled image and has no other base", () => {
     const slice = sliceDockerfile(text, "verify", ["cmm"]);
-    expect(slice.providedNames).toEqual(["cmm"]);
+    expect(slice.provided).toEqual({ cmm: ["."] });
     expect(slice.text.match(/^FROM .*$/gim)).toEqual([expect.stringMatching(/^FROM cmm AS verify$/i)]);
 });
