@@ -5,7 +5,7 @@ import * as os from "node:os";
 import * as path from "node:path";
 
 export const checkout = path.resolve(__dirname, "../..");
-const recipe = ["tests/upstream/root/make", "tests/upstream/root/unpack", "tests/upstream/root/torch.txt", "sandbox/base/cuda.txt", "sandbox/base/python-tools.txt"];
+const recipe = ["tests/upstream/root/make", "tests/upstream/root/unpack", "tests/upstream/root/git", "tests/upstream/root/ninja", "tests/upstream/root/torch.txt", "sandbox/base/cuda.txt", "sandbox/base/python-tools.txt"];
 const emulator = "/usr/bin/qemu-aarch64-static";
 // ELF, 64 bit, little endian, EM_AARCH64; as sandbox/binfmt.ts registers it.
 const magic = "\\x7fELF\\x02\\x01\\x01\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x02\\x00\\xb7\\x00";

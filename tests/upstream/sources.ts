@@ -3,11 +3,12 @@ import * as fs from "node:fs";
 import * as path from "node:path";
 import { defaultSources } from "../../components/stages/sources";
 
-/** Source distributions of the releases that the stages are pinned to, by hash. */
+/** Source distributions by hash: of the releases that the stages are pinned to, and the one that carries FlashAttention's hopper folder. */
 const sdists: Record<string, [name: string, version: string, sha256: string]> = {
     "src-vllm": ["vllm", "0.19.0", "81e59cf87175e7a62eb8d9acf5989484bbd17089d5eface353f89067bda282d9"],
     "src-flashinfer": ["flashinfer-python", "0.6.6", "0730ba7c7aad332961933bcebc5119762797161ede57d955f6fd199818ed1d92"],
     "src-lmcache": ["lmcache", "0.4.4", "edfd2fb6147a26e73092c8ffd34e852c1e1d96f3236457d8879c42944cffbd39"],
+    "src-flash-attention": ["xformers", "0.0.34", "716bd9ffe61f46c2cc0536abf8b8c43ec594bea47a49394ea5cfa417e9de6a6f"],
 };
 
 /** Unpacks the release's own source distribution. */
