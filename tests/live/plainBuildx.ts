@@ -38,12 +38,12 @@ export class PlainBuildx {
         return { status, output: `${stdout}${stderr}` };
     }
 
-    /** A build of the repository's Dockerfile as its head documents it, with the sandbox's stand-ins for base, sources and packages. */
-    build(target: string, args: string[] = []): Answer {
-        const folders = { locks: "sandbox/wheelhouse/locks", wheelhouse: "sandbox/wheelhouse/wheels" };
+    /** A build of the folder's Dockerfile as its head documents it, with the sandbox's stand-ins for base, sources and packages. */
+    build(target: string, args: string[] = [], folder = "assets/vllm"): Answer {
+        const requirements = { locks: "sandbox/wheelhouse/locks", wheelhouse: "sandbox/wheelhouse/wheels" };
         const sources = fs.readdirSync(path.join(repositoryRoot, "sandbox/sources")).map((name) => [`src-${name}`, `sandbox/sources/${name}`]);
-        const contexts = [...Object.entries(folders), ...sources].map(([name, folder]) => `--build-context=${name}=${folder}`);
-        return this.run(["build", "--progress=plain", "--platform=linux/arm64", `--target=${target}`, `--build-arg=BASE_IMAGE=${this.base}`, ...contexts, ...args, "assets/vllm"]);
+        const contexts = [...Object.entries(requirements), ...sources].map(([name, location]) => `--build-context=${name}=${location}`);
+        return this.run(["build", "--progress=plain", "--platform=linux/arm64", `--target=${target}`, `--build-arg=BASE_IMAGE=${this.base}`, ...contexts, ...args, folder]);
     }
 
     remove(): void {

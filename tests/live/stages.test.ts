@@ -3,6 +3,7 @@ import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { stageTable } from "../../components/stages/table";
 import { LiveSandbox } from "./liveSandbox";
 import { PlainBuildx } from "./plainBuildx";
 
@@ -46,6 +47,41 @@ describe("BuildKit's own checks", () => {
     }, MINUTE);
 });
 
+describe("two builds of the same inputs give the same digest, and so the same wheels:", () => {
+    const push = (name: string, target: string, args: string[], folder = "assets/vllm"): { digest: string; output: string } => {
+        const metadata = path.join(out, `${name}.json`);
+        const image = `type=image,name=${sandbox.facts.registry.address}/vllm/plain,push=true,oci-mediatypes=true,rewrite-timestamp=true`;
+        const { status, output } = buildx.build(target, ["--provenance=false", "-o", image, `--metadata-file=${metadata}`, ...args], folder);
+        expect(status, output.slice(-4000)).toBe(0);
+        const { "containerimage.digest": digest } = JSON.parse(fs.readFileSync(metadata, "utf8")) as Record<string, string>;
+        return { digest: digest!, output };
+    };
+
+    test.each([...stageTable.map(({ target }) => target), "build-managed-alloc"])(
+        "%s",
+        (target) => {
+            const first = push("first", target, []);
+            const again = push("again", target, [`--no-cache-filter=${target.replace("build-", "compile-")}`]);
+            expect(again.output).toContain(`[${target}] done in`);
+            expect(again.digest).toBe(first.digest);
+        },
+        10 * MINUTE,
+    );
+
+    test("the whole image, with every step of every stage run again", () => {
+        const first = push("first", "final", []);
+        const again = push("again", "final", ["--no-cache"]);
+        expect(again.output.match(/^#\d+ \S+ \[build-[\w-]+\] done in/gm)).toHaveLength(stageTable.length + 1);
+        expect(again.digest).toBe(first.digest);
+    }, 30 * MINUTE);
+
+    test("LMCache's image", () => {
+        const wheel = `--build-context=build-lmcache=docker-image://${sandbox.facts.registry.address}/vllm/plain@${push("wheel", "build-lmcache", []).digest}`;
+        const first = push("first", "lmcache", [wheel], "assets/lmcache");
+        expect(push("again", "lmcache", ["--no-cache", wheel], "assets/lmcache").digest).toBe(first.digest);
+    }, 10 * MINUTE);
+});
+
 describe("plain docker buildx build", () => {
     test("--target build-vllm leaves the stage's wheel, its checksum and what it is made of", () => {
         const dest = path.join(out, "vllm");
@@ -55,17 +91,6 @@ describe("plain docker buildx build", () => {
         const info = JSON.parse(fs.readFileSync(path.join(dest, "build-info.json"), "utf8")) as Record<string, unknown>;
         expect(info).toMatchObject({ stage: "build-vllm", standIn: true, archList: "9.0a", nvcc: "13.2.51" });
         expect(Object.keys(info.sources as object)).toContain("src-vllm");
-    }, 10 * MINUTE);
-
-    test("twice, each time from nothing, gives the same digest", () => {
-        const digest = (name: string, args: string[]): string => {
-            const metadata = path.join(out, `${name}.json`);
-            const image = `type=image,name=${sandbox.facts.registry.address}/vllm/plain,push=true,oci-mediatypes=true,rewrite-timestamp=true`;
-            const { status, output } = buildx.build("build-lmcache", ["--provenance=false", "-o", image, `--metadata-file=${metadata}`, ...args]);
-            expect(status, output.slice(-4000)).toBe(0);
-            return (JSON.parse(fs.readFileSync(metadata, "utf8")) as Record<string, string>)["containerimage.digest"]!;
-        };
-        expect(digest("again", ["--no-cache-filter=compile-lmcache"])).toBe(digest("first", []));
     }, 10 * MINUTE);
 
     test.each([
