@@ -11,6 +11,16 @@ const emulator = "/usr/bin/qemu-aarch64-static";
 const magic = "\\x7fELF\\x02\\x01\\x01\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x02\\x00\\xb7\\x00";
 const mask = "\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\x00\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\xfe\\xff\\xff\\xff";
 
+/*
+ * The kernel's table of emulators is the machine's, and newer kernels keep an entry only as long as the table is mounted somewhere:
+ * each command mounts it where only it sees it, and registers the emulator if it is not.
+ */
+const table = "/proc/sys/fs/binfmt_misc";
+const entry = `${table}/gh200-upstream-${process.pid}-aarch64`;
+const mountTable = `[ -e ${table}/register ] || mount -t binfmt_misc binfmt_misc ${table}`;
+const register = `[ -e ${entry} ] || echo ':${path.basename(entry)}:M::${magic}:${mask}:${emulator}:OCF' >${table}/register`;
+const emulation = process.arch === "arm64" ? [] : [mountTable, register];
+
 export interface Ended {
     status: number | null;
     /** Standard output and error together. */
@@ -26,7 +36,6 @@ export type Places = Record<string, string>;
  */
 export class ArmRoot {
     readonly folder: string;
-    private readonly entry = `gh200-upstream-${process.pid}-aarch64`;
 
     constructor() {
         const hash = createHash("sha256");
@@ -34,13 +43,13 @@ export class ArmRoot {
         this.folder = path.join(process.env.XDG_CACHE_HOME ?? path.join(os.homedir(), ".cache"), "gh200-vllm", `upstream-${hash.digest("hex").slice(0, 16)}`);
     }
 
-    /** Finds or makes the root, and registers the emulator until `close`. */
+    /** Finds or makes the root. */
     open(): void {
         if (process.getuid?.() !== 0) {
             throw new Error("tests/upstream: not root; accepted: root, because it makes and enters a root file system");
         }
-        if (process.arch !== "arm64") {
-            this.binfmt(`echo ':${this.entry}:M::${magic}:${mask}:${emulator}:OCF' >$table/register`);
+        if (process.arch !== "arm64" && !fs.existsSync(emulator)) {
+            throw new Error(`${emulator}: missing; apt-get install qemu-user-static`);
         }
         if (fs.existsSync(this.folder)) {
             return;
@@ -51,7 +60,7 @@ export class ArmRoot {
         const base = path.join(checkout, "sandbox", "base");
         const found = this.debianOfTheSandbox();
         for (const command of [...(found === undefined ? [[path.join(base, "debian"), debian]] : []), [path.join(__dirname, "root", "make"), part, found ?? debian]]) {
-            const { status } = spawnSync(command[0]!, command.slice(1), { stdio: ["ignore", "inherit", "inherit"] });
+            const { status } = spawnSync("unshare", ["--mount", "/bin/sh", "-ec", [...emulation, 'exec "$@"'].join("\n"), "sh", ...command], { stdio: ["ignore", "inherit", "inherit"] });
             if (status !== 0) {
                 throw new Error(`${command.join(" ")}: status ${status}`);
             }
@@ -69,6 +78,7 @@ export class ArmRoot {
             return [make, `mount --bind '${from}' '${target}'`];
         });
         const script = [
+            ...emulation,
             ...mounts,
             `mkdir -p '${this.folder}/dev' '${this.folder}/proc'`,
             `mount -t proc proc '${this.folder}/proc'`,
@@ -82,19 +92,9 @@ export class ArmRoot {
         return { status, output: stdout };
     }
 
+    /** Takes back what an older kernel keeps. */
     close(): void {
-        if (process.arch !== "arm64") {
-            this.binfmt(`[ ! -e $table/${this.entry} ] || echo -1 >$table/${this.entry}`);
-        }
-    }
-
-    /** The kernel's table is the machine's; a mount that only this command sees is enough to write to it. */
-    private binfmt(command: string): void {
-        const script = `table=/proc/sys/fs/binfmt_misc; [ -e $table/register ] || mount -t binfmt_misc binfmt_misc $table; ${command}`;
-        const { status, stderr } = spawnSync("unshare", ["--mount", "/bin/sh", "-ec", script], { encoding: "utf8" });
-        if (status !== 0) {
-            throw new Error(`binfmt_misc: ${stderr.trim()}; apt-get install qemu-user-static`);
-        }
+        spawnSync("unshare", ["--mount", "/bin/sh", "-ec", `${mountTable}; [ ! -e ${entry} ] || echo -1 >${entry}`], { stdio: "inherit" });
     }
 
     private debianOfTheSandbox(): string | undefined {
