@@ -3,7 +3,7 @@ import * as path from "node:path";
 import * as yaml from "yaml";
 import { main, Problem } from "../tools/report";
 
-/** The source document's pipeline parameters and the configuration that each one is. docs/rules.md shows the same table. */
+/** The source document's pipeline parameters and the configuration that each one is. docs/from-jenkins.md shows the same table. */
 export const parameters: readonly { name: string; section: string; key: string }[] = [
     { name: "VLLM_VERSION", section: "gh200-vllm:image", key: "vllmVersion" },
     { name: "IMAGE_TAG", section: "gh200-vllm:image", key: "imageTag" },

@@ -11,6 +11,7 @@ import { defaultSources } from "../components/stages/sources";
 import { exceptions, type Figure, stageTable } from "../components/stages/table";
 import { componentSchema, SCHEMA_FILE, schemaText } from "./componentSchema";
 import { componentsPage } from "./componentsPage";
+import { resourceTree } from "./resourceTree";
 
 const PAGE = path.join(__dirname, "configuration.md");
 
@@ -49,6 +50,18 @@ export function configurationPage(): string {
 }
 
 const STAGES_PAGE = path.join(__dirname, "stages.md");
+const ARCHITECTURE_PAGE = path.join(__dirname, "architecture.md");
+
+/** A page with what stands between its markers made anew. */
+function filled(page: string, made: string[]): string {
+    return page.replace(/(<!-- made by[^\n]*begin -->\n)[^]*?(<!-- end -->)/, (_, begin: string, end: string) => `${begin}${made.join("\n")}\n${end}`);
+}
+
+/** docs/architecture.md with the resource tree in its middle drawn anew; once a process, see resourceTree. */
+export async function architecturePage(): Promise<string> {
+    const tree = await resourceTree("gh200");
+    return filled(fs.readFileSync(ARCHITECTURE_PAGE, "utf8"), ["```text", ...tree, "```"]);
+}
 
 /** docs/stages.md with the tables in its middle made anew from the stage and source tables. */
 export function stagesPage(text = fs.readFileSync(STAGES_PAGE, "utf8")): string {
@@ -71,7 +84,7 @@ export function stagesPage(text = fs.readFileSync(STAGES_PAGE, "utf8")): string 
         "| --- | --- | --- |",
         ...exceptions.map(({ part, choice, reason }) => `| ${part} | ${choice} | ${reason} |`),
     ];
-    return text.replace(/(<!-- made by[^\n]*begin -->\n)[^]*?(<!-- end -->)/, (_, begin: string, end: string) => `${begin}${made.join("\n")}\n${end}`);
+    return filled(text, made);
 }
 
 function rows(node: Leaf, prefix: string): string[] {
@@ -114,7 +127,7 @@ export function memoryPictures(): Record<string, string> {
     );
 }
 
-if (require.main === module) {
+async function generate(): Promise<void> {
     const schema = componentSchema();
     fs.writeFileSync(SCHEMA_FILE, schemaText(schema));
     fs.writeFileSync(path.join(__dirname, "components.md"), componentsPage(schema));
@@ -123,4 +136,9 @@ if (require.main === module) {
     for (const [file, svg] of Object.entries(memoryPictures())) {
         fs.writeFileSync(path.join(__dirname, file), svg);
     }
+    fs.writeFileSync(ARCHITECTURE_PAGE, await architecturePage());
+}
+
+if (require.main === module) {
+    void generate();
 }

@@ -30,7 +30,7 @@ const steps = (file: string) => Object.values(workflows[file]!.jobs).flatMap((jo
 const temporaryFolder = temporaryFolders();
 
 describe("the workflows", () => {
-    test("are the six that docs/rules.md names, and the comment's own", () => {
+    test("are a preview, an update and a drift check for each forge, and the comment's own", () => {
         expect(files.sort()).toEqual(
             [".gitea/workflows/drift.yml", ".gitea/workflows/pull-request.yml", ".gitea/workflows/update.yml", ".github/workflows/comment.yml", ".github/workflows/drift.yml", ".github/workflows/pull-request.yml", ".github/workflows/update.yml"],
         );
@@ -94,10 +94,10 @@ describe("the pipeline's parameters", () => {
         }
     });
 
-    test("stand in the table of docs/rules.md, in the Jenkinsfile and in both update workflows", () => {
-        const [page, jenkins] = ["docs/rules.md", "Jenkinsfile"].map((file) => fs.readFileSync(path.join(repositoryRoot, file), "utf8"));
+    test("stand in the table of docs/from-jenkins.md, in the Jenkinsfile and in both update workflows", () => {
+        const [page, jenkins] = ["docs/from-jenkins.md", "Jenkinsfile"].map((file) => fs.readFileSync(path.join(repositoryRoot, file), "utf8"));
         for (const { name, section, key } of parameters) {
-            expect(page).toContain(`| \`${name}\` | \`${section}.${key}\` |`);
+            expect(page).toContain(`| parameter \`${name}\` | \`${section.replace("gh200-vllm:", "")}.${key}\` |`);
             expect(jenkins).toContain(`string(name: '${name}'`);
             expect(jenkins).toContain(`${section}.${key}`);
             for (const forge of [".github", ".gitea"]) {

@@ -12,10 +12,12 @@ export interface StandInDaemon {
     version: string | null;
     /** `OS/ARCHITECTURE` or `OS/ARCHITECTURE/VARIANT`, in the daemon's order. */
     platforms: string[];
+    /** PEM texts for mutual TLS, as buildkitd takes them; without encryption where absent. */
+    tls?: { ca: Buffer; cert: Buffer; key: Buffer };
 }
 
 /**
- * A daemon that answers BuildKit's ListWorkers and ListenBuildHistory and nothing else, without encryption. It is read from
+ * A daemon that answers BuildKit's ListWorkers and ListenBuildHistory and nothing else. It is read from
  * the same control.proto as the probe's client, so it cannot show that the field numbers are
  * BuildKit's own: the live tests do.
  */
@@ -26,7 +28,7 @@ export function standInBuildkits(): (daemon: StandInDaemon) => Promise<string> {
             server.forceShutdown();
         }
     });
-    return async ({ version, platforms, active = [] }) => {
+    return async ({ version, platforms, active = [], tls }) => {
         const file = path.join(repositoryRoot, "components", "builder", "control.proto");
         const loaded = grpc.loadPackageDefinition(protoLoader.loadSync(file, { keepCase: true })) as unknown as {
             moby: { buildkit: { v1: { Control: grpc.ServiceClientConstructor } } };
@@ -52,8 +54,9 @@ export function standInBuildkits(): (daemon: StandInDaemon) => Promise<string> {
                     ],
                 }),
         });
+        const credentials = tls === undefined ? grpc.ServerCredentials.createInsecure() : grpc.ServerCredentials.createSsl(tls.ca, [{ private_key: tls.key, cert_chain: tls.cert }], true);
         const port = await new Promise<number>((resolve, reject) =>
-            server.bindAsync("127.0.0.1:0", grpc.ServerCredentials.createInsecure(), (error, bound) =>
+            server.bindAsync("127.0.0.1:0", credentials, (error, bound) =>
                 error ? reject(error) : resolve(bound),
             ),
         );
