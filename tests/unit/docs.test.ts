@@ -49,6 +49,13 @@ describe("links", () => {
     });
 });
 
+test("docs/README.md leads to every page of docs/", () => {
+    const map = read("docs/README.md");
+    const guides = pages.filter((page) => /^docs\/[^/]+\.md$/.test(page) && page !== "docs/README.md").map((page) => path.posix.basename(page));
+    expect(guides.length).toBeGreaterThan(8);
+    expect(guides.filter((page) => !map.includes(`](${page})`))).toEqual([]);
+});
+
 describe("pages name nothing that does not exist:", () => {
     const { scripts } = JSON.parse(read("package.json")) as { scripts: Record<string, string> };
     const code = pages.flatMap((page) => [...codeSpans(page), ...blocks(page).flatMap((block) => block.lines)].map((text) => ({ page, text })));
