@@ -6,12 +6,13 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from support import ASSETS, LAUNCHER, MIB, assert_refused, fake_nvml, handed, library, python
 
 sys.path.insert(0, str(ASSETS))
-from managed_mem import hooks, plan, settings  # noqa: E402
+from managed_mem import hooks, plan, self_test, settings  # noqa: E402
 
 GIB = 1 << 30
 
@@ -203,6 +204,27 @@ def test_cgroup_of_a_real_kernel(tmp_path):
         finally:
             own.rmdir()
     pytest.skip("no group with a memory controller can be made here")
+
+
+# The self-test's verdict on rates. The rates are made up here: measuring needs a GPU ------------------------------------------------------
+
+@pytest.mark.parametrize("placement, card, within, beyond, failures", [
+    ("hbm-first", "NVIDIA H100", 2901e9, 50e9, 0),
+    ("hbm-first", "NVIDIA H100", 2901e9, 2900e9, 1),  # not on the host
+    ("hbm-first", "NVIDIA H100", 2901e9, None, 1),  # a library without the kernel
+    ("managed-prefetch", "NVIDIA H100", 2870e9, 2873e9, 0),
+    ("managed-prefetch", "NVIDIA H100", 2870e9, 50e9, 1),  # not prefetched
+    ("managed", "NVIDIA GH200 480GB", 3600e9, 340e9, 0),
+    ("managed", "NVIDIA GH200 480GB", 3600e9, 80e9, 1),
+])
+def test_read_rates(placement, card, within, beyond, failures):
+    rates = {"weights": within, "cache": beyond}
+    test = object.__new__(self_test.Test)
+    test.settings, test.stand_in, test.failures = SimpleNamespace(placement=placement), "", 0
+    test.torch = SimpleNamespace(cuda=SimpleNamespace(get_device_name=lambda: card))
+    test.library = SimpleNamespace(read_rate=lambda pointer, size: rates[pointer])
+    test.rates(*(SimpleNamespace(data_ptr=lambda name=name: name, numel=lambda: 1) for name in rates))
+    assert test.failures == failures
 
 
 # The bootstrap ----------------------------------------------------------------------------------------------------------
