@@ -3,6 +3,8 @@ import { parseArgs } from "node:util";
 import { problemLine } from "../components/internal/errors";
 import { describePlan } from "../components/node/describe";
 import { planNode } from "../components/node/planNode";
+import { servingOn } from "../components/platform/servingFit";
+import { describeServing } from "../components/serving/servingProblems";
 import { bold, green } from "../sandbox/report";
 import { main, Problem } from "../tools/report";
 import { renderTable } from "../tools/table";
@@ -107,13 +109,14 @@ async function settle(start: Answers): Promise<Answers> {
 }
 
 function showPlan(answers: Answers): void {
-    const { node, stages } = declare(answers);
+    const { node, stages, serving } = declare(answers);
     if (node === undefined) {
         return;
     }
-    const { plan } = planNode({ ...node, builderMiB: (stages.builderMemoryGiB ?? 0) * 1024 });
+    const planned = planNode({ ...node, builderMiB: Math.round((stages.builderMemoryGiB ?? 0) * 1024) });
+    const settings = servingOn(serving, planned);
     say("Memory plan", bold);
-    describePlan(plan).forEach((line) => say(`  ${line}`));
+    [...describePlan(planned.plan), ...(settings === undefined ? [] : describeServing(settings))].forEach((line) => say(`  ${line}`));
 }
 
 function write(answers: Answers): void {

@@ -15,7 +15,7 @@ export class Interrupted extends Error {}
 /** Words in lines of the terminal's width, all indented as far as the first is. */
 export function say(line: string, paint = (text: string) => text): void {
     const indent = /^ */.exec(line)?.[0] ?? "";
-    const width = (process.stdout.isTTY ? process.stdout.columns : widthWithoutTerminal) - indent.length;
+    const width = (process.stdout.columns || widthWithoutTerminal) - indent.length;
     console.log(wrap(line.trimStart(), width).map((part) => indent + paint(part)).join("\n"));
 }
 

@@ -17,13 +17,14 @@ import { status } from "./status";
 import { printSummary } from "./summary";
 import { buildSeconds, stackOutputs, update } from "./update";
 
-const USAGE = `usage: tsx sandbox/main.ts up [--no-up] [--simulated-nodes N] | status | down   [--dir FOLDER]
-  up                 start what is missing, then pulumi up of the program; also the repair after anything was killed
+const USAGE = `usage: npm run sandbox [-- OPTION ...] | sandbox:status | sandbox:down
+  sandbox            starts what is missing, then pulumi up of the program;
+                     also the repair after anything was killed
     --no-up            only the daemons and the stack's configuration
-    --simulated-nodes  full-size GH200 nodes that exist in the API only, for scheduling tests
-  status             each daemon's health, and the addresses
-  down               leave nothing
-  --dir              the sandbox's folder; $GH200_SANDBOX_DIR, else .sandbox in the checkout`;
+    --simulated-nodes  N full-size GH200 nodes that exist in the API only
+  sandbox:status     each daemon's health, and the addresses
+  sandbox:down       leaves nothing
+  --dir FOLDER       of the sandbox; $GH200_SANDBOX_DIR, else .sandbox`;
 
 const TOOLS: ToolName[] = ["registry", "buildkitd", "buildx", "etcd", "kubernetes", "containerd", "containerd-shim-runc-v2", "ctr", "kwok", ...pulumiTools];
 

@@ -47,7 +47,7 @@ main(async () => {
         approver: approval?.required ? (approval.approver ?? "unnamed") : undefined,
     });
     const width = Math.max(...rows.map(([label]) => label.length));
-    const columns = process.stdout.isTTY ? process.stdout.columns : Infinity;
+    const columns = process.stdout.columns || Infinity;
     for (const [label, value] of rows) {
         renderPair(label, value, width, columns).forEach((line) => console.log(line));
     }

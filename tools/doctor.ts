@@ -50,7 +50,7 @@ function rows(): Row[] {
 
 main(async () => {
   const all = rows();
-  for (const line of renderTable(all, process.stdout.isTTY ? process.stdout.columns : WIDTH_WITHOUT_TERMINAL)) {
+  for (const line of renderTable(all, process.stdout.columns || WIDTH_WITHOUT_TERMINAL)) {
     console.log(line);
   }
   const missing = all.filter((row) => row.version === undefined);

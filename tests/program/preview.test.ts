@@ -26,6 +26,11 @@ describe("pulumi preview of gh200 with no daemon, builder, registry or cluster",
         expect(preview.status).toBe(0);
     });
 
+    test("ends with the memory plan in words, a line each, and without the drawing", () => {
+        expect(preview.output).toMatch(/memoryPlan +: \[\n +\[0\]: "profile egm-numa: Linux sees 102\.9 GiB/);
+        expect(preview.output).not.toContain("<svg");
+    });
+
     test("names what is unset and unpinned, each with the command that mends it", () => {
         expect(preview.output).toContain("an update of this stack is refused until these are settled:");
         expect(preview.output).toContain(
