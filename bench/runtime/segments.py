@@ -1,4 +1,4 @@
-"""What a fresh segment costs, how fast the GPU reads it, and that nothing but weights and cache lies on the host.
+"""What a fresh segment costs, how fast the GPU reads it, in one piece and scattered, and that nothing but weights and cache lies on the host.
 
   segments.py LIBRARY            runs every case in a process of its own, at most 5 GiB managed; prints JSON lines
 """
@@ -108,8 +108,37 @@ def overflow(path: str, placement: str) -> dict:
             "host_gib": sum(library.row(k, 0).host for k in (WEIGHTS, KV)) / GIB}
 
 
+def scattered(path: str, placement: str) -> dict:
+    """Does the GPU read a segment slower whose pages the driver found only in holes of 2 MiB? Fills the card with plain cudaMalloc, never past it."""
+    import torch
+    from managed_mem.library import WEIGHTS, load
+
+    library, size, hole = load(path), 2 * GIB, 2 << 20
+    library.place(placement)
+    library.limit(WEIGHTS, 0, 2 * size, 0)
+    runtime = ctypes.CDLL("libcudart.so.13")
+    torch.ones(1, device="cuda")
+
+    def read_gbps() -> float:
+        segment = library.malloc(WEIGHTS, size, 0)
+        runtime.cudaMemset(ctypes.c_void_p(segment), 1, ctypes.c_size_t(size))
+        return round(library.read_rate(segment, size) / 1e9, 1)
+
+    in_one_piece, blocks = read_gbps(), []
+    while torch.cuda.mem_get_info()[0] > GIB:
+        block = ctypes.c_void_p()
+        if runtime.cudaMalloc(ctypes.byref(block), ctypes.c_size_t(hole)):
+            break
+        blocks.append(block)
+    for block in blocks[::2]:
+        runtime.cudaFree(block)
+    return {"case": "scattered", "card": torch.cuda.get_device_name(), "placement": placement, "read_gbps_in_one_piece": in_one_piece, "holes": len(blocks[::2]),
+            "read_gbps_in_holes": read_gbps()}
+
+
 CASES = {"hbm-first hbm": ("cost", "hbm-first", False, False), "managed hbm": ("cost", "managed", False, False), "host": ("cost", "hbm-first", True, False),
-         "host populated": ("cost", "hbm-first", True, True), "overflow hbm-first": ("overflow", "hbm-first"), "overflow managed": ("overflow", "managed")}
+         "host populated": ("cost", "hbm-first", True, True), "overflow hbm-first": ("overflow", "hbm-first"), "overflow managed": ("overflow", "managed"),
+         "scattered hbm-first": ("scattered", "hbm-first"), "scattered managed": ("scattered", "managed")}
 
 if __name__ == "__main__":
     path = os.path.realpath(sys.argv[1])
@@ -118,4 +147,4 @@ if __name__ == "__main__":
             subprocess.run([sys.executable, __file__, path, name], check=False)
     else:
         function, *arguments = CASES[sys.argv[2]]
-        print(json.dumps({"cost": cost, "overflow": overflow}[function](path, *arguments)), flush=True)
+        print(json.dumps({"cost": cost, "overflow": overflow, "scattered": scattered}[function](path, *arguments)), flush=True)

@@ -1,8 +1,10 @@
-"""What the host's memory is good for when the KV cache does not fit, and what is refused, as `vllm serve`. usage: serve_context.py OUTDIR LIBRARY
+"""What the host's memory is good for when the KV cache does not fit, and what is refused, as `vllm serve`.
 
-Three servers with the same 11.5 GiB of weights: 1 GiB of KV cache (requests queue), 2 GiB (they fit), and 1 GiB in HBM beside 1 GiB
-on the host. Three that must not come up: a context that native cannot hold, weights and a KV cache over their budgets.
-Managed memory: at most 2 GiB. Writes OUTDIR/context.json; the predictions are written before the overflow is measured.
+  serve_context.py OUTDIR LIBRARY [PLACEMENT ...]     default: hbm-first managed
+
+Servers with the same 11.5 GiB of weights: native with 1 GiB of KV cache (requests queue) and with 2 GiB (they fit), and each placement
+with 1 GiB in HBM beside 1 GiB on the host. Some that must not come up: a context that native cannot hold, weights and a KV cache over
+their budgets. Managed memory: at most 17 GiB. Writes OUTDIR/context.json; the predictions are written before the overflow is measured.
 """
 
 import json
@@ -10,8 +12,8 @@ import sys
 import time
 from pathlib import Path
 
-from serve import GIB, Server, card, make_model, prompts, write_weights
-from serve_parity import INNER, KV_HEADS, LAYERS, NATIVE, tokens_of_single_requests
+from serve import GIB, INNER, KV_HEADS, LAYERS, NATIVE, Server, card, make_model, prompts, write_weights
+from serve_parity import tokens_of_single_requests
 
 LINK_GBPS, HBM_GBPS = 50.7, 3034  # read rates of the host and of HBM on this card: raw/segments.jsonl
 REQUESTS, PROMPT, OUT = 16, 4000, 64
@@ -43,58 +45,60 @@ def crowd(server: Server) -> dict:
 
 
 def main() -> None:
-    outdir, library = Path(sys.argv[1]), sys.argv[2]
+    outdir, library, placements = Path(sys.argv[1]), sys.argv[2], sys.argv[3:] or ["hbm-first", "managed"]
     outdir.mkdir(parents=True, exist_ok=True)
     model, small = make_model(LAYERS, KV_HEADS, INNER), make_model(4, KV_HEADS, INNER)
     write_weights(model)
-    result = card() | {"requests": REQUESTS, "prompt": PROMPT, "out": OUT, "refused": {}, "served": {}}
+    result = card() | {"requests": REQUESTS, "prompt": PROMPT, "out": OUT, "refused": {}, "served": {}, "host_share_of_kv": {}, "metrics": {}}
 
     def save() -> None:
         (outdir / "context.json").write_text(json.dumps(result, indent=1))
 
-    def told(hbm: str, host: str) -> dict[str, str]:
-        return {"MANAGED_MEM_LIBRARY": library, "MANAGED_MEM_HBM": hbm, "MANAGED_MEM_HOST": host}
+    def told(placement: str, hbm: str, host: str) -> dict[str, str]:
+        return {"MANAGED_MEM_LIBRARY": library, "MANAGED_MEM_PLACEMENT": placement, "MANAGED_MEM_HBM": hbm, "MANAGED_MEM_HOST": host}
 
-    eager, made_up = "--enforce-eager", ("--load-format", "dummy")
-    servers = {
-        "1 GiB KV, native": Server("kv native 1", 18201, outdir, model, NATIVE, *length(4608, 1)),
-        "2 GiB KV, native": Server("kv native 2", 18202, outdir, model, NATIVE, *length(LONG, 2)),
-        "1 GiB KV in HBM + 1 GiB on the host": Server("kv host", 18203, outdir, model, told("12.6GiB", "1.25GiB"), *length(LONG, 2)),
-    }
-    doomed = {
-        f"native, 1 GiB KV, a context of {LONG}": Server("context native", 18204, outdir, model, NATIVE, *length(LONG, 1), eager, *made_up),
-        "weights of 2.1 GiB, HBM 1 GiB": Server("refused weights", 18205, outdir, small, told("1GiB", "0"), *length(4608, 1), eager, *made_up),
-        "KV cache of 4 GiB, HBM 4 GiB": Server("refused kv", 18206, outdir, small, told("4GiB", "0"), *length(4608, 4), eager, *made_up),
-    }
+    made_up = ("--enforce-eager", "--load-format", "dummy")
+    doomed = {f"native, 1 GiB KV, a context of {LONG}": Server("context native", 18201, outdir, model, NATIVE, *length(LONG, 1), *made_up)}
+    for i, placement in enumerate(placements):
+        doomed[f"{placement}, weights of 2.1 GiB, HBM 1 GiB"] = Server(f"refused weights {placement}", 18202 + 2 * i, outdir, small, told(placement, "1GiB", "0"), *length(4608, 1), *made_up)
+        doomed[f"{placement}, KV cache of 4 GiB, HBM 4 GiB"] = Server(f"refused kv {placement}", 18203 + 2 * i, outdir, small, told(placement, "4GiB", "0"), *length(4608, 4), *made_up)
+    # Native first and alone, so that the others load the kernels that it compiled: two that compile at once can choose different ones.
+    servers = {"native": Server("native", 18211, outdir, model, NATIVE, *length(LONG, 2))}
     for name, server in doomed.items():
         result["refused"][name] = refused(server)
         save()
+    servers["native"].wait()
+    servers["queueing"] = Server("queueing", 18212, outdir, model, NATIVE, *length(4608, 1))
+    for i, placement in enumerate(placements, 18213):
+        servers[placement] = Server(placement, i, outdir, model, told(placement, "12.6GiB", "1.25GiB"), *length(LONG, 2))
     for server in servers.values():
         server.wait()
     result["servers"] = {n: s.facts() for n, s in servers.items()}
+    native = servers["native"]
     for name, server in servers.items():
-        result["served"][name] = crowd(server)
+        result["served"][f"{name}, a crowd"] = crowd(server)
         save()
-    native, host = servers["2 GiB KV, native"], servers["1 GiB KV in HBM + 1 GiB on the host"]
-    placed = {where: sum(v for k, v in host.metrics("managed_mem_placed_bytes").items() if 'kind="kv"' in k and f'where="{where}"' in k) for where in ("hbm", "host")}
-    share = placed["host"] / (placed["hbm"] + placed["host"])
-    result["host_share_of_kv"] = round(share, 4)
-    for batch in (1, REQUESTS):
-        asked, row = prompts(batch, PROMPT, 9), {}
-        base = native.step_ms(asked, 33)[0]
-        read = batch * (PROMPT + 16) * TOKEN * share
-        row["predicted_ms"] = round(base + read * (1 / LINK_GBPS - 1 / HBM_GBPS) / 1e6, 3)
-        result["served"][f"step of {batch}"] = row
-        save()
-        native_steps = [native.step_ms(asked, 33)[0] for _ in range(3)]
-        host_steps = [host.step_ms(asked, 33)[0] for _ in range(3)]
-        row |= {"native_ms": [round(s, 3) for s in native_steps], "measured_ms": [round(s, 3) for s in host_steps]}
-        save()
-    result["single_requests"] = tokens_of_single_requests({"native": native, "native again": native, "host": host}, ["native", "native again", "host"])
-    seconds, ids = host.complete(prompts(1, LONG - 100, 3), 16)
-    result["served"][f"a context of {LONG - 100}"] = {"seconds": round(seconds, 2), "tokens_out": len(ids[0])}
-    result["metrics"] = host.metrics()
+    for placement in placements:
+        placed = {where: sum(v for k, v in servers[placement].metrics("managed_mem_placed_bytes").items() if 'kind="kv"' in k and f'where="{where}"' in k) for where in ("hbm", "host")}
+        result["host_share_of_kv"][placement] = share = round(placed["host"] / (placed["hbm"] + placed["host"]), 4)
+        for batch in (1, REQUESTS):
+            asked, row = prompts(batch, PROMPT, 9), {}
+            base = native.step_ms(asked, 33)[0]
+            read = batch * (PROMPT + 16) * TOKEN * share
+            row["predicted_ms"] = round(base + read * (1 / LINK_GBPS - 1 / HBM_GBPS) / 1e6, 3)
+            result["served"][f"{placement}, step of {batch}"] = row
+            save()
+            for name in ("native", placement):
+                row[f"{name}_ms"] = [round(servers[name].step_ms(asked, 33)[0], 3) for _ in range(3)]
+            save()
+    result["single_requests"] = tokens_of_single_requests(servers, ["native", "native again", *placements])
+    print(result["single_requests"], flush=True)
     save()
+    for placement in placements:
+        seconds, ids = servers[placement].complete(prompts(1, LONG - 100, 3), 16)
+        result["served"][f"{placement}, a context of {LONG - 100}"] = {"seconds": round(seconds, 2), "tokens_out": len(ids[0])}
+        result["metrics"][placement] = servers[placement].metrics()
+        save()
     print(json.dumps({k: result[k] for k in ("refused", "served")}, indent=1))
     for server in servers.values():
         server.stop()

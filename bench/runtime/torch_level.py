@@ -72,6 +72,11 @@ def host_calls() -> None:
     for name, work in (("copy_to_device", lambda: on_device.copy_(pinned, non_blocking=True)), ("copy_to_host", lambda: pinned.copy_(on_device, non_blocking=True)),
                        ("launch", lambda: on_device.add_(1)), ("round_trip", round_trip)):
         out[f"{name}_us"] = round(best(work, 400), 2)
+    # What loading does: from the page cache, not pinned.
+    checkpoint = torch.zeros(GIB, dtype=torch.uint8)
+    with pool(WEIGHTS):
+        loaded = torch.empty(GIB, dtype=torch.uint8, device=device)
+    out["load_gbps"] = round(GIB / best(lambda: loaded.copy_(checkpoint), 2) / 1e3, 2)
 
 
 def speed() -> None:
