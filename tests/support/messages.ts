@@ -53,6 +53,8 @@ function shorten(text: string): string {
 function inTypeScript(file: string, text: string): string[] {
     const source = ts.createSourceFile(file, text, ts.ScriptTarget.ES2022, true);
     const found: string[] = [];
+    // Functions of the file that make a problem of what is `wrong`, their first parameter.
+    const makers = new Set([...text.matchAll(/const (\w+) = \(wrong: string/g)].map((match) => match[1] ?? ""));
     const visit = (node: ts.Node): void => {
         if (ts.isPropertyAssignment(node) && node.name.getText() === "wrong") {
             found.push(...variants(node.initializer));
@@ -62,7 +64,7 @@ function inTypeScript(file: string, text: string): string[] {
             found.push(node.initializer.text);
         } else if (ts.isNewExpression(node) && errors.includes(node.expression.getText().split(".").at(-1) ?? "")) {
             found.push(...node.arguments!.slice(0, 1).flatMap(variants));
-        } else if (ts.isCallExpression(node) && /^(refuse|pulumi\.log\.(warn|error))$/.test(node.expression.getText())) {
+        } else if (ts.isCallExpression(node) && (makers.has(node.expression.getText()) || /^pulumi\.log\.(warn|error)$/.test(node.expression.getText()))) {
             found.push(...node.arguments.slice(0, 1).flatMap(variants));
         } else if (ts.isCallExpression(node) && node.expression.getText() === "console.error") {
             // Progress goes to stderr too, and has no colon.
