@@ -14,6 +14,8 @@ const approve = by("tests/program/approval.test.ts", '["approval/approve.ts", "-
 export const commands: Record<string, Handling> = {
     "npm run sandbox": by("tests/live/liveSandbox.ts", 'this.main("up", '),
     "npm test": needs("itself: it runs this test"),
+    "npm run init": needs("a person at a terminal; tests/unit/init.test.ts has the questions and what they accept"),
+    "npm run init -- --yes --stack prod --builder tcp://gh200.example:1234 --builder-ca ca.pem --builder-cert cert.pem --builder-key key.pem --registry registry.example/vllm --user ci --context gh200 --node root@gh200.example --builder-place serving-stops --model Qwen/Qwen2.5-7B-Instruct --approver none": by("tests/program/init.test.ts", 'init("--yes", "--offline", "--stack", "made", ...answers)'),
     "npm run pulumi -- preview --stack gh200": by("tests/program/preview.test.ts", '["preview", "--stack", "gh200"]'),
     "npm run preview:report -- -s gh200 --temporary": by("tests/program/docs.test.ts", '"preview:report", "--", "-s", "gh200", "--temporary"'),
     "npm run status": needs("a sandbox with a deployed stack; tests/unit/status.test.ts has what it prints"),
@@ -68,7 +70,6 @@ export const commands: Record<string, Handling> = {
 /** First lines of indented blocks that are no commands. */
 export const notCommands = [
     "gh200                       CmmPlatform        the whole platform",
-    "workstation or CI                     GH200 builder                   registry                  GH200 Kubernetes node",
     "request = limit = host processes + host overflow + pinned + /dev/shm + headroom",
     "change digest: 0d26d3fe… (an update is refused:)",
     "tcp://10.0.0.1:1234 is building build-vllm for stack gh200-vllm/gh200 since 14:02 UTC (31 min), build 8xk2…",
