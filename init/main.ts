@@ -143,11 +143,11 @@ function nextCommands(answers: Answers): string[] {
     const secret = (name: string) => `npm run -s pulumi -- config set --secret ${configKey(name)} --stack ${stack}`;
     const [user, key] = [given(answers, "user"), given(answers, "builder-key")];
     return [
+        `npm run pins -- --stack ${stack} --write`,
         `npm run preview:report -- -s ${stack} --temporary`,
         `npm run pulumi -- stack init ${stack}`,
         ...(user === undefined ? [] : [secret("registryPassword")]),
         ...(key === undefined ? [] : [`${secret("builderClientKey")} < ${key}`]),
-        `npm run pins -- --stack ${stack} --write`,
         `npm run pulumi -- up --stack ${stack}`,
     ];
 }

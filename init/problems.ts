@@ -35,8 +35,14 @@ export function byFlag(answers: Answers, problems: readonly Problem[]): Problem[
     return problems.flatMap((problem) => {
         const question = questionOf(problem.path.replace(/^[a-z0-9-]+:/, ""), answers);
         const answer = question && answers[question.flag];
-        return question === undefined || answer === undefined ? [] : [{ ...problem, path: `--${question.flag}`, value: answer || undefined, fix: problem.fix && (question.fix ?? problem.fix) }];
+        return question === undefined || answer === undefined ? [] : [{ ...problem, path: `--${question.flag}`, value: answer || undefined, accepted: inFlags(problem.accepted), fix: problem.fix && (question.fix ?? inFlags(problem.fix)) }];
     });
+}
+
+/** A text that speaks of configuration, with the flags that set it. */
+function inFlags(text: string | undefined): string | undefined {
+    const flags = questions.flatMap(({ flag, paths }) => paths.filter((path) => /[.A-Z]/.test(path)).map((path) => ({ path, flag })));
+    return flags.sort((a, b) => b.path.length - a.path.length).reduce((said, { path, flag }) => said?.replaceAll(`${path}: `, `--${flag} `).replaceAll(path, `--${flag}`), text);
 }
 
 /** The question whose path is the longest that contains this one. */

@@ -20,7 +20,7 @@ export interface Question {
     accepts: string;
     /** Configuration that the answer decides: a problem there is a problem of this answer. */
     paths: readonly string[];
-    /** Says in the terms of the flags how a problem is mended, in place of the configuration's. */
+    /** How a problem is mended by flags, where that is another way than in a stack file. */
     fix?: string;
     /** The answer of somebody who gives none; without it an answer is needed. */
     preset?: (answers: Answers) => string | undefined;
@@ -53,10 +53,10 @@ const builder: Step = {
     title: "Builder",
     reach: reachBuilder,
     questions: [
-        { flag: "builder", asks: "Address of the BuildKit daemon on the GH200", accepts: "tcp://HOST:PORT", paths: ["builder"] },
+        { flag: "builder", asks: "Address of the BuildKit daemon on the GH200", accepts: "tcp://HOST:PORT", paths: ["builder", "builder.endpoint"] },
         { flag: "builder-ca", asks: "File with the CA that signed the daemon's certificate", accepts: "a PEM file", paths: ["builder.caCertificate"], fix: "give --builder-ca, --builder-cert and --builder-key", preset: nothing, when: encrypted },
         { flag: "builder-cert", asks: "File with the certificate that is shown to the daemon", accepts: "a PEM file", paths: ["builder.clientCertificate"], preset: nothing, when: encrypted },
-        { flag: "builder-key", asks: "File with that certificate's key; it is read for the check and not written anywhere", accepts: "a PEM file", paths: [], preset: nothing, when: encrypted },
+        { flag: "builder-key", asks: "File with that certificate's key; it is read for the check and not written anywhere", accepts: "a PEM file", paths: ["builderClientKey"], preset: nothing, when: encrypted },
         { flag: "builder-server-name", asks: "Host name in the daemon's certificate, if it is not the address's", accepts: "a host name, or none", paths: ["builder.serverName"], preset: nothing, when: encrypted },
     ],
 };
@@ -113,7 +113,7 @@ const node: Step = {
             ],
             preset: () => gh200NodeSchema.shape.builderPlace.parse(undefined),
         },
-        { flag: "builder-memory", asks: "Memory of the builder; it bounds the compile jobs", accepts: "a number of GiB", paths: ["stages", "node.builderMiB"], fix: "change --builder-memory or --builder-place", preset: mostBuilderMemory },
+        { flag: "builder-memory", asks: "Memory of the builder; it bounds the compile jobs", accepts: "a number of GiB", paths: ["stages", "stages.builderMemoryGiB", "node.builderMiB"], preset: mostBuilderMemory },
         // A Grace CPU has 72 cores (source document: numactl, node 0 cpus 0-71).
         { flag: "builder-cores", asks: "Cores of the builder", accepts: "a number", paths: ["stages.builderCores"], preset: () => "72" },
         { flag: "managed", asks: "Managed memory for vLLM, HBM included; the most that can be promised is offered", accepts: "a number of GiB, or none for HBM alone", paths: ["node.managedGiB"], preset: mostManagedMemory },
@@ -125,7 +125,7 @@ const model: Step = {
     questions: [
         { flag: "model", asks: "Model as vllm serve takes it", accepts: "NAME or OWNER/NAME of Hugging Face, or a path", paths: ["serving"] },
         { flag: "max-model-len", asks: "Longest context", accepts: "a number of tokens", paths: ["serving.maxModelLenTokens"], preset: () => String(vllmServerSchema.shape.maxModelLenTokens.parse(undefined)) },
-        { flag: "weights", asks: "Size of all weights, for the start-up time and the fit", accepts: "a number of GiB, or none", paths: ["serving.modelGiB", "serving.modelShape.weightsGiB"], fix: "take a smaller model, or raise --managed", preset: nothing },
+        { flag: "weights", asks: "Size of all weights, for the start-up time and the fit", accepts: "a number of GiB, or none", paths: ["serving.modelGiB", "serving.modelShape.weightsGiB"], preset: nothing },
         { flag: "model-config", asks: "The model's config.json, from which the tokens that fit follow", accepts: "a file, or none", paths: ["serving.modelShape"], preset: nothing, when: (answers) => given(answers, "weights") !== undefined || answers["model-config"] !== undefined },
     ],
 };

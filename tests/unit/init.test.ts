@@ -150,7 +150,7 @@ describe("a bad answer", () => {
         ],
         [
             { "builder-place": "serving-stops", "builder-memory": "600" },
-            "--builder-memory: 600: is more than Linux has when vLLM is scaled to zero; accepted: at most 473653 (462.6 GiB); change --builder-memory or --builder-place",
+            "--builder-memory: 600: is more than Linux has when vLLM is scaled to zero; accepted: at most 473653 (462.6 GiB); lower --builder-memory, or build on another machine (--builder-place elsewhere)",
         ],
         [{ "builder-memory": "4" }, "--builder-memory: 4: is too small; accepted: 10 or more"],
         [{ "builder-memory": "much" }, "--builder-memory: much: is no number; accepted: a number"],
@@ -169,7 +169,7 @@ describe("a bad answer", () => {
         const folder = temporaryFolder();
         writeTree(folder, { "config.json": '{"num_hidden_layers": 80, "num_attention_heads": 64, "num_key_value_heads": 8, "hidden_size": 8192}' });
         expect(lines({ ...complete, "model-config": path.join(folder, "config.json"), weights: "900" })).toEqual([
-            "--weights: 900: exceeds 91.8 GiB of HBM and 104.4 GiB of host memory by 703.8 GiB; accepted: weights that fit; take a smaller model, or raise --managed",
+            "--weights: 900: exceeds 91.8 GiB of HBM and 104.4 GiB of host memory by 703.8 GiB; accepted: weights that fit; raise --managed, turn EGM off, take more GPUs, or quantise",
         ]);
     });
 
@@ -212,7 +212,7 @@ describe("behind an address", () => {
         const emulating = { ...complete, builder: await standInBuildkit({ version: "v0.34.2", platforms: ["linux/amd64", "linux/arm64"] }) };
         expect(await ask(emulating)).toEqual([expect.stringMatching(/^--builder: tcp:\/\/127\.0\.0\.1:\d+: runs on linux\/amd64 and only emulates linux\/arm64, which turns hours into days; accepted: /)]);
         const dead = { ...complete, builder: "tcp://127.0.0.1:1" };
-        expect(await ask(dead)).toEqual([expect.stringMatching(/^--builder: tcp:\/\/127\.0\.0\.1:1: no BuildKit daemon answered within 4 s \(.*ECONNREFUSED.*\); accepted: /)]);
+        expect(await ask(dead)).toEqual([expect.stringMatching(/^--builder: tcp:\/\/127\.0\.0\.1:1: no BuildKit daemon answered within 4 s \(.*ECONNREFUSED.*\); accepted: a daemon that trusts --builder-cert and is signed by --builder-ca; start buildkitd there, or correct --builder$/)]);
     });
 
     test("a registry answers /v2/, with or without a question for a login", async () => {
