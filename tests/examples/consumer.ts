@@ -14,16 +14,18 @@ interface Step {
     text: string;
 }
 
-/**
- * The indented blocks of a section of components/README.md. One after a line such as "`index.ts`:" is that file, any
- * other is a list of commands.
- */
-export function stepsOf(section: string): Step[] {
-    const readme = fs.readFileSync(path.join(repositoryRoot, "components", "README.md"), "utf8");
-    const text = readme.split(/^## /m).find((part) => part.startsWith(`${section}\n`));
-    if (text === undefined) {
-        throw new Error(`components/README.md has no section ${section}`);
+/** What a README of ours says, up to its first preview. */
+export function upToPreview(readme: string, section = ""): string {
+    const text = fs.readFileSync(path.join(repositoryRoot, readme), "utf8");
+    const told = /^[^]*?^ {4}pulumi preview\n/m.exec(text.slice(section === "" ? 0 : text.indexOf(`\n## ${section}\n`)));
+    if (told === null) {
+        throw new Error(`${readme} ${section}: tells of no preview`);
     }
+    return told[0];
+}
+
+/** Its indented blocks. One after a line such as "`index.ts`:" is that file, any other is a list of commands. */
+function stepsOf(text: string): Step[] {
     return [...text.matchAll(/^(.*)\n\n((?: {4}.*\n|\n(?= {4}))+)/gm)].map(([, before = "", block = ""]) => ({
         file: /^`(\S+)`:$/.exec(before)?.[1],
         text: block.replaceAll(/^ {4}/gm, ""),
@@ -56,10 +58,10 @@ export class Consumer {
         return new Consumer(folder, { ...env, PATH: [...folders, env.PATH].join(path.delimiter), PULUMI_HOME: pulumiHome(`${folder}-home`), NO_COLOR: "1" });
     }
 
-    /** Does what a section of the README says, with these words in place of its own; the answer of its last commands, or of those that failed. */
-    follow(section: string, words: Record<string, string>): Answer {
+    /** Does what a README says, with these words in place of its own; the answer of its last commands, or of those that failed. */
+    follow(readme: string, words: Record<string, string>): Answer {
         let answer: Answer = { status: null, output: "" };
-        for (const { file, text } of stepsOf(section)) {
+        for (const { file, text } of stepsOf(readme)) {
             const put = Object.entries(words).reduce((said, [word, by]) => said.replaceAll(word, by), text);
             if (file === undefined) {
                 answer = this.shell(put);

@@ -56,7 +56,7 @@ function ok(answer: Answer): Answer {
     return answer;
 }
 
-const plugIn = () => `mkdir gh200-vllm; tar xzf ${archive} --strip-components=1 -C gh200-vllm; pulumi package add ./gh200-vllm; pulumi stack init dev`;
+const plugIn = () => `mkdir gh200-vllm; tar xzf ${archive} --strip-components=1 -C gh200-vllm; npm install --prefix gh200-vllm --omit=dev; pulumi stack init dev`;
 const up = (consumer: Consumer) => consumer.pulumi("up", "--yes", "--skip-preview");
 const output = (consumer: Consumer, name: string) => ok(consumer.pulumi("stack", "output", name)).output.trim();
 

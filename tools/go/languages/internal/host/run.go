@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"time"
 
-	"github.com/pulumi/pulumi/sdk/v3/go/common/resource/config"
 	pulumirpc "github.com/pulumi/pulumi/sdk/v3/proto/go"
 )
 
@@ -38,7 +37,7 @@ func (b *Base) RunProgram(
 }
 
 func addConfig(cmd *exec.Cmd, req *pulumirpc.RunRequest) error {
-	values, err := programConfig(req.Config)
+	values, err := json.Marshal(req.Config)
 	if err != nil {
 		return err
 	}
@@ -49,22 +48,8 @@ func addConfig(cmd *exec.Cmd, req *pulumirpc.RunRequest) error {
 	if cmd.Env == nil {
 		cmd.Env = os.Environ()
 	}
-	cmd.Env = append(cmd.Env, "PULUMI_CONFIG="+values, "PULUMI_CONFIG_SECRET_KEYS="+string(secretKeys))
+	cmd.Env = append(cmd.Env, "PULUMI_CONFIG="+string(values), "PULUMI_CONFIG_SECRET_KEYS="+string(secretKeys))
 	return nil
-}
-
-// programConfig writes keys in the form `package:config:name`, which every SDK version reads.
-func programConfig(values map[string]string) (string, error) {
-	keyed := make(map[string]string, len(values))
-	for name, value := range values {
-		key, err := config.ParseKey(name)
-		if err != nil {
-			return "", err
-		}
-		keyed[key.Namespace()+":config:"+key.Name()] = value
-	}
-	text, err := json.Marshal(keyed)
-	return string(text), err
 }
 
 func response(err error) *pulumirpc.RunResponse {
