@@ -1,6 +1,6 @@
 import * as fs from "node:fs";
 import { parseArgs } from "node:util";
-import { problemLine } from "../components/internal/errors";
+import { type Problem as AnswerProblem, problemLine } from "../components/internal/errors";
 import { describePlan } from "../components/node/describe";
 import { planNode } from "../components/node/planNode";
 import { servingOn } from "../components/platform/servingFit";
@@ -19,7 +19,7 @@ import { say, withTerminal } from "./terminal";
 
 const switches = {
     yes: "asks nothing: what no flag gives gets its default",
-    offline: "asks no builder, registry or cluster whether it answers",
+    offline: "asks no builder, registry, cluster or node",
     force: "writes the stack's file anew; encrypted values in it stay",
     help: "shows this",
 };
@@ -35,18 +35,19 @@ main(async () => {
         return 0;
     }
     if (answers.offline === "yes") {
-        say("offline: builder, registry and cluster are not asked");
+        say("offline: builder, registry, cluster and node are not asked");
     }
     if (answers.yes === "yes") {
         write(await settle(answers));
         return 0;
     }
     if (!process.stdin.isTTY) {
-        const open = [...missingProblems(withPresets(answers)), ...answerProblems(answers)];
-        throw new Problem([...open.map(problemLine), "--yes: is missing, and standard input is no terminal to ask at; accepted: --yes, with a flag for each answer; npm run init -- --help"].join("\n"));
+        const noTerminal = { path: "--yes", wrong: "is missing, and standard input is no terminal to ask at", accepted: "--yes, with a flag for each answer", fix: "npm run init -- --help" };
+        refuse([...missingProblems(withPresets(answers)), ...answerProblems(answers), noTerminal]);
     }
     await withTerminal(interrupted, async (terminal) => {
         const asked = await askAll(steps, answers, terminal);
+        refuse(answerProblems(asked));
         showPlan(asked);
         if (await confirm(`Write Pulumi.${asked.stack}.yaml?`, terminal)) {
             write(asked);
@@ -92,20 +93,20 @@ function withPresets(start: Answers): Answers {
 /** All answers without a question; every problem at once. */
 async function settle(start: Answers): Promise<Answers> {
     const answers = withPresets(start);
-    const problems = [...missingProblems(answers), ...answerProblems(answers)];
-    if (problems.length > 0) {
-        throw new Problem(problems.map(problemLine).join("\n"));
-    }
+    refuse([...missingProblems(answers), ...answerProblems(answers)]);
     if (answers.offline !== "yes") {
         const reached = await Promise.all(steps.flatMap(({ reach }) => (reach === undefined ? [] : [reach(answers)])));
         reached.flatMap(({ found }) => found).forEach((line) => say(line, green));
-        const unreached = byFlag(answers, reached.flatMap((one) => one.problems));
-        if (unreached.length > 0) {
-            throw new Problem([...unreached.map(problemLine), "nothing is written; --offline writes it without asking them"].join("\n"));
-        }
+        refuse(byFlag(answers, reached.flatMap(({ problems }) => problems)), "nothing is written; --offline writes it without asking them");
     }
     showPlan(answers);
     return answers;
+}
+
+function refuse(problems: readonly AnswerProblem[], advice?: string): void {
+    if (problems.length > 0) {
+        throw new Problem([...problems.map(problemLine), ...(advice === undefined ? [] : [advice])].join("\n"));
+    }
 }
 
 function showPlan(answers: Answers): void {

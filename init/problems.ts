@@ -34,8 +34,11 @@ export function missingProblems(answers: Answers): Problem[] {
 export function byFlag(answers: Answers, problems: readonly Problem[]): Problem[] {
     return problems.flatMap((problem) => {
         const question = questionOf(problem.path.replace(/^[a-z0-9-]+:/, ""), answers);
-        const answer = question && answers[question.flag];
-        return question === undefined || answer === undefined ? [] : [{ ...problem, path: `--${question.flag}`, value: answer || undefined, accepted: inFlags(problem.accepted), fix: problem.fix && (question.fix ?? inFlags(problem.fix)) }];
+        if (question === undefined) {
+            return [problem];
+        }
+        const value = answers[question.flag];
+        return value === undefined ? [] : [{ ...problem, path: `--${question.flag}`, value, accepted: inFlags(problem.accepted), fix: problem.fix && (question.fix ?? inFlags(problem.fix)) }];
     });
 }
 
@@ -45,11 +48,10 @@ function inFlags(text: string | undefined): string | undefined {
     return flags.sort((a, b) => b.path.length - a.path.length).reduce((said, { path, flag }) => said?.replaceAll(`${path}: `, `--${flag} `).replaceAll(path, `--${flag}`), text);
 }
 
-/** The question whose path is the longest that contains this one. */
+/** The question whose path is the longest that contains this one; of two the later, which is asked only where the first gave nothing. */
 function questionOf(path: string, answers: Answers): Question | undefined {
     const length = (question: Question) => Math.max(0, ...question.paths.filter((own) => path === own || path.startsWith(`${own}.`)).map((own) => own.length));
-    const found = questions.filter((question) => applicable(question, answers)).sort((a, b) => length(b) - length(a))[0];
-    return found !== undefined && length(found) > 0 ? found : undefined;
+    return questions.filter((question) => applicable(question, answers) && length(question) > 0).sort((a, b) => length(a) - length(b)).at(-1);
 }
 
 /** As the program's own reading of the stack file would report them. The node's section is checked with its plan. */

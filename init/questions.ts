@@ -82,7 +82,7 @@ const cluster: Step = {
 const node: Step = {
     title: "Node",
     questions: [
-        { flag: "node", asks: "The GH200 to measure, in place of declaring its memory profile", accepts: "NAME or USER@NAME for ssh, FOLDER/ with what was saved on it, or none", paths: [], preset: nothing },
+        { flag: "node", asks: "The GH200 to measure, in place of declaring its memory profile", accepts: "NAME or USER@NAME for ssh, FOLDER/ with what was saved on it, or none", paths: ["node"], preset: nothing },
         {
             flag: "profile",
             asks: "Memory profile of the node (docs/memory.md)",

@@ -29,5 +29,5 @@ export function seconds(since: number): string {
 
 /** «name    text»; below each other in a terminal that is too narrow for both. */
 export function row(name: string, text: string): void {
-  renderPair(name, text, 22, (process.stdout.columns || Infinity) - 2).forEach((line) => say(`  ${line}`));
+  renderPair(name, text, 23, (process.stdout.columns || Infinity) - 2).forEach((line) => say(`  ${line}`));
 }

@@ -62,7 +62,7 @@ const answers = ["--builder", "tcp://localhost:1234", "--registry", "registry.ex
 describe("npm run init by flags", () => {
     test("writes a stack file that the program previews", async () => {
         const made = await init("--yes", "--offline", "--stack", "made", ...answers);
-        expect(made.output).toContain("offline: builder, registry and cluster are not asked");
+        expect(made.output).toContain("offline: builder, registry, cluster and node are not asked");
         expect(made.output).toContain("Pulumi.made.yaml is written");
         expect(made.status).toBe(0);
         expect((await program.pulumi(["stack", "init", "made"])).status).toBe(0);

@@ -113,6 +113,13 @@ describe("the stack file", () => {
         expect(planNode(node!).plan.profile).toBe("numa");
     });
 
+    test("names the node where what it said cannot be planned", () => {
+        const saved = temporaryFolder();
+        const busy = egmOff["nvidia-smi"]!.replace(" 512 MiB", " 97000 MiB");
+        writeTree(saved, { "nvidia-smi": busy, "numactl.txt": egmOff["numactl --hardware"]!, params: egmOff["/proc/driver/nvidia/params"]! });
+        expect(lines({ ...complete, profile: undefined, node: saved })).toEqual([`--node: ${saved}: leaves nothing of the HBM; accepted: below 97871 less a reserve`]);
+    });
+
     test("has the model's shape from its config.json, a multimodal one's decoder included", () => {
         const folder = temporaryFolder();
         writeTree(folder, {
