@@ -59,6 +59,12 @@ describe("renderPair", () => {
     expect(renderPair("", "two", 8, 40)).toEqual(["  two"]);
   });
 
+  it("keeps wide gaps within a line and leaves none at its ends", () => {
+    const stage = "sha256:0123  src-one=local  src-two=local  src-three=local";
+    expect(renderPair("stage", stage, 5, 66)).toEqual([`stage  ${stage}`]);
+    expect(renderPair("stage", stage, 5, 50)).toEqual(["stage  sha256:0123 src-one=local src-two=local", "       src-three=local"]);
+  });
+
   it("keeps one line where there is no terminal", () => {
     expect(renderPair("memory", text, 8, Infinity)).toEqual([`memory    ${text}`]);
   });

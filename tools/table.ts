@@ -34,10 +34,13 @@ export function renderPair(name: string, text: string, nameWidth: number, column
   return wrap(text, beside).map((line, index) => `${(index === 0 ? name : "").padEnd(nameWidth)}${GAP}${line}`);
 }
 
-/** Breaks at spaces. A path has none and stays whole, so that it can be copied. */
+/** Breaks at spaces what is too long. A path has none and stays whole, so that it can be copied. */
 export function wrap(text: string, columns: number): string[] {
+  if (text.length <= columns) {
+    return [text];
+  }
   const lines: string[] = [];
-  for (const word of text.split(" ")) {
+  for (const word of text.split(/ +/)) {
     const last = lines.at(-1);
     if (last !== undefined && last.length + 1 + word.length <= columns) {
       lines[lines.length - 1] = `${last} ${word}`;
