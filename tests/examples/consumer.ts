@@ -54,8 +54,11 @@ export class Consumer {
     static async of(folder: string, env: NodeJS.ProcessEnv, ...hosts: ToolName[]): Promise<Consumer> {
         const tools = await ensureTools(["pulumi", ...hosts]);
         const folders = [...tools.values()].map((tool) => path.dirname(tool.path));
+        const state = `${folder}-state`;
         fs.mkdirSync(folder, { recursive: true });
-        return new Consumer(folder, { ...env, PATH: [...folders, env.PATH].join(path.delimiter), PULUMI_HOME: pulumiHome(`${folder}-home`), NO_COLOR: "1" });
+        fs.mkdirSync(state);
+        const own = { PATH: [...folders, env.PATH].join(path.delimiter), PULUMI_HOME: pulumiHome(`${folder}-home`), PULUMI_BACKEND_URL: `file://${state}`, NO_COLOR: "1" };
+        return new Consumer(folder, { ...env, ...own });
     }
 
     /** Does what a README says, with these words in place of its own; the answer of its last commands, or of those that failed. */

@@ -23,7 +23,7 @@ beforeAll(async () => {
 afterAll(() => {
     backend?.remove();
     fs.rmSync(folder, { recursive: true, force: true });
-});
+}, MINUTE);
 
 /** npm, pip and Go find their registries by the home; Pulumi and Docker are told theirs. */
 const person = (name: string, ...hosts: ToolName[]) => Consumer.of(path.join(folder, name), { ...backend.env, HOME: process.env.HOME, DOCKER_CONFIG: backend.folder }, ...hosts);

@@ -28,7 +28,7 @@ beforeAll(async () => {
 afterAll(() => {
     backend?.remove();
     fs.rmSync(folder, { recursive: true, force: true });
-});
+}, MINUTE);
 
 /** A folder with those versions, the package, the components' sources and the examples. */
 async function installed(name: string, versions: Ranges): Promise<Consumer> {

@@ -37,7 +37,11 @@ func (b *Base) RunProgram(
 }
 
 func addConfig(cmd *exec.Cmd, req *pulumirpc.RunRequest) error {
-	values, err := json.Marshal(req.Config)
+	config := req.Config
+	if config == nil {
+		config = map[string]string{} // Python's SDK does not read null
+	}
+	values, err := json.Marshal(config)
 	if err != nil {
 		return err
 	}
