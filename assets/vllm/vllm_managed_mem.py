@@ -38,7 +38,6 @@ def environment(user: settings.User, made: plan.Plan, run_dir: str, arguments: l
         placement=user.placement,
         library=os.path.realpath(user.library),
         run_dir=run_dir,
-        home=HOME,
         hbm=user.hbm,
         hbm_reserve=user.hbm_reserve,
         kv_hbm=user.kv_hbm,

@@ -43,7 +43,7 @@ def child(pipe, name: str, managed: dict | None, options: dict) -> None:
         if managed is not None:
             from managed_mem import hooks, settings
 
-            handed = settings.Handed(**{"placement": "hbm-first", "library": library, "run_dir": run_dir, "home": str(ASSETS), "hbm": None, "hbm_reserve": None, "kv_hbm": 0,
+            handed = settings.Handed(**{"placement": "hbm-first", "library": library, "run_dir": run_dir, "hbm": None, "hbm_reserve": None, "kv_hbm": 0,
                                         "host": 0, "utilization_given": False, "accept_stand_in": False, **managed})
             os.environ[settings.OPT_IN] = handed.dump()
             hooks.install(handed)
@@ -61,7 +61,7 @@ def child(pipe, name: str, managed: dict | None, options: dict) -> None:
             if what == "account":
                 from managed_mem import account
 
-                pipe.send([(pid, kind, vars(row)) for pid, _, _, kind, _, row in account.read(run_dir)])
+                pipe.send([(pid, kind, vars(row)) for pid, _, kind, _, row in account.read(run_dir)])
                 continue
             if what in ("start_profile", "stop_profile"):
                 pipe.send(getattr(llm, what)())

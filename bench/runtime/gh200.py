@@ -43,18 +43,18 @@ def main() -> None:
     library = load(path)
     evict = "--evict" in sys.argv
     library.place("managed" if evict else "hbm-first")
-    library.limit(WEIGHTS, 0, made.hbm_total + 16 * GIB if evict else 0, made.host)
+    library.limit(WEIGHTS, 0, made.measured.hbm_total + 16 * GIB if evict else 0, made.host)
     rates, held = [], []
 
     def rate(tensor) -> float:
         return round(library.read_rate(tensor.data_ptr(), tensor.numel()) / 1e9, 1)
 
     if evict:
-        for _ in range((made.hbm_total + 8 * GIB) // GIB):
+        for _ in range((made.measured.hbm_total + 8 * GIB) // GIB):
             held.append(segment(torch, library, GIB))
-        print(json.dumps({"case": "eviction", "managed_gib": len(held), "hbm_gib": round(made.hbm_total / GIB, 1), "read_gbps_of_each_gib": [rate(t) for t in held]}))
+        print(json.dumps({"case": "eviction", "managed_gib": len(held), "hbm_gib": round(made.measured.hbm_total / GIB, 1), "read_gbps_of_each_gib": [rate(t) for t in held]}))
         return
-    bound = min(made.host, int(0.8 * made.host_measured))
+    bound = min(made.host, int(0.8 * made.host_usable))
     while (len(held) + 1) * STEP <= bound:
         held.append(segment(torch, library, STEP))
         rates.append(rate(held[-1]))

@@ -4,12 +4,13 @@ Run by test_worker.py under the stand-in CUDA runtime. Prints one JSON object.
   argv: JSON {weights_mib, cache_mib, layers, activations_mib, plant?}
 """
 
+import contextlib
+import ctypes
 import json
 import sys
 import types
 
 import torch
-import vllm.platforms as platforms
 from vllm.utils import mem_utils
 from vllm.v1.worker import gpu_worker
 
@@ -74,8 +75,8 @@ def init_device(self):
 
 # The real one builds process groups and the whole model runner; what it does with memory is these lines.
 gpu_worker.Worker.init_device = init_device
-gpu_worker.Worker._maybe_get_memory_pool_context = lambda self, tag: __import__("contextlib").nullcontext()
-gpu_worker.set_current_vllm_config = lambda *_a, **_k: __import__("contextlib").nullcontext()
+gpu_worker.Worker._maybe_get_memory_pool_context = lambda self, tag: contextlib.nullcontext()
+gpu_worker.set_current_vllm_config = lambda *_a, **_k: contextlib.nullcontext()
 gpu_worker.Worker.compile_or_warm_up_model = lambda self: setattr(self, "graphs", torch.empty(32 * MIB, dtype=torch.uint8, device="cuda"))
 gpu_worker.ensure_kv_transfer_initialized = lambda *_: None
 gpu_worker.Worker.get_kv_cache_spec = lambda self: self.model_runner.get_kv_cache_spec()
@@ -95,12 +96,12 @@ worker.initialize_from_config(types.SimpleNamespace(bytes=kv, num_blocks=1, need
 out["kv"] = vars(library.row(KV, 0))
 worker.compile_or_warm_up_model()
 out["other"] = vars(library.row(OTHER, 0))
-fake = __import__("ctypes").CDLL(None)
+fake = ctypes.CDLL(None)
 
 
 def kind(tensor):
-    place = (__import__("ctypes").c_int * 5)()
-    fake.fake_place(__import__("ctypes").c_void_p(tensor.data_ptr()), place)
+    place = (ctypes.c_int * 5)()
+    fake.fake_place(ctypes.c_void_p(tensor.data_ptr()), place)
     return list(place)  # type, device, preferred, accessed by, prefetched
 
 

@@ -46,7 +46,7 @@ def handed(path: Path, run_dir: Path, placement: str = "hbm-first", hbm_mib: int
     sys.path.insert(0, str(ASSETS))
     from managed_mem.settings import Handed
 
-    return Handed(placement=placement, library=str(path), run_dir=str(run_dir), home=str(ASSETS), hbm=None if hbm_mib is None else hbm_mib * MIB, hbm_reserve=reserve_mib * MIB,
+    return Handed(placement=placement, library=str(path), run_dir=str(run_dir), hbm=None if hbm_mib is None else hbm_mib * MIB, hbm_reserve=reserve_mib * MIB,
                   kv_hbm=kv_hbm_mib * MIB, host=host_mib * MIB, utilization_given=utilization_given, accept_stand_in=accept).dump()
 
 

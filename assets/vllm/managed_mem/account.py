@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 
 from .library import KINDS, ROW_FIELDS, Row
-from .settings import PLACEMENTS, Handed
+from .settings import Handed
 
 MAGIC = 0x3130414D00000001
 DEVICES = 16
@@ -23,8 +23,8 @@ def path_for(run_dir: str) -> str:
     return os.path.join(run_dir, f"account-{os.getpid()}")
 
 
-def read(run_dir: str) -> Iterator[tuple[int, str, bool, str, int, Row]]:
-    """(process, placement, simulated, kind, device, row) of every row that was ever used."""
+def read(run_dir: str) -> Iterator[tuple[int, bool, str, int, Row]]:
+    """(process, simulated, kind, device, row) of every row that was ever used."""
     for path in sorted(glob.glob(os.path.join(run_dir, "account-*"))):
         try:
             with open(path, "rb") as file:
@@ -33,14 +33,14 @@ def read(run_dir: str) -> Iterator[tuple[int, str, bool, str, int, Row]]:
             continue
         if len(data) < _HEAD.size + len(KINDS) * DEVICES * _ROW.size:
             continue
-        magic, pid, placement, stand_in = _HEAD.unpack_from(data)
+        magic, pid, _placement, stand_in = _HEAD.unpack_from(data)
         if magic != MAGIC:
             continue
         for kind, name in enumerate(KINDS):
             for device in range(DEVICES):
                 row = Row(*_ROW.unpack_from(data, _HEAD.size + (kind * DEVICES + device) * _ROW.size))
                 if any(vars(row).values()):
-                    yield pid, PLACEMENTS[placement], bool(stand_in), name, device, row
+                    yield pid, bool(stand_in), name, device, row
 
 
 class Collector:
@@ -63,7 +63,7 @@ class Collector:
             "failed": CounterMetricFamily("managed_mem_failed", "Segments that the driver refused.", labels=labels),
         }
         ooms = CounterMetricFamily("managed_mem_out_of_memory", "Out-of-memory errors that PyTorch raised.", labels=["pid", "device"])
-        for pid, _placement, simulated, kind, device, row in read(self._run_dir):
+        for pid, simulated, kind, device, row in read(self._run_dir):
             values = [str(pid), str(device), kind, "1" if simulated else "0"]
             for where, used, limit, most in (("hbm", row.hbm, row.hbm_limit, row.hbm_peak), ("host", row.host, row.host_limit, row.host_peak)):
                 placed.add_metric([*values, where], used)

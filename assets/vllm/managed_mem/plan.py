@@ -32,37 +32,35 @@ class Measured:
 @dataclasses.dataclass(frozen=True)
 class Plan:
     placement: str
-    hbm_total: int | None
-    hbm_used: int
+    measured: Measured
     hbm_reserve: int
     hbm: int | None  # for weights and KV cache
-    host_measured: int
+    host_usable: int
     host_reserve: int
     host_most: int
     host: int
-    device: str
-    simulated: str
 
     @property
     def total(self) -> int | None:
         """What vLLM is shown as the device's memory."""
-        return None if self.hbm_total is None else self.hbm_total + self.host
+        return None if self.measured.hbm_total is None else self.measured.hbm_total + self.host
 
     def lines(self) -> list[str]:
-        hbm = "not measured: no NVML here" if self.hbm_total is None else (
-            f"{format_size(self.hbm_total)} total, {format_size(self.hbm_used)} in use, {format_size(self.hbm_reserve)} reserve"
+        measured = self.measured
+        hbm = "not measured: no NVML here" if measured.hbm_total is None else (
+            f"{format_size(measured.hbm_total)} total, {format_size(measured.hbm_used)} in use, {format_size(self.hbm_reserve)} reserve"
         )
         rows = [
-            ("device", self.device or "unknown"),
+            ("device", measured.device or "unknown"),
             ("placement", self.placement),
             ("HBM", hbm),
             ("HBM for weights and KV", "decided when the GPU is seen" if self.hbm is None else format_size(self.hbm)),
-            ("host memory", f"{format_size(self.host_measured)} usable, {format_size(self.host_reserve)} reserve"),
+            ("host memory", f"{format_size(self.host_usable)} usable, {format_size(self.host_reserve)} reserve"),
             ("host for weights and KV", f"{format_size(self.host)} (at most {format_size(self.host_most)})"),
             ("memory shown to vLLM", "decided when the GPU is seen" if self.total is None else format_size(self.total)),
         ]
-        if self.simulated:
-            rows.insert(0, ("SIMULATED", self.simulated))
+        if measured.simulated:
+            rows.insert(0, ("SIMULATED", measured.simulated))
         return [f"{name:<24} {value}" for name, value in rows]
 
 
@@ -96,16 +94,13 @@ def make(user: User, measured: Measured) -> Plan:
         hbm = hbm_most if user.hbm is None else user.hbm
     return Plan(
         placement=user.placement,
-        hbm_total=measured.hbm_total,
-        hbm_used=measured.hbm_used,
+        measured=measured,
         hbm_reserve=reserve or 0,
         hbm=hbm,
-        host_measured=usable,
+        host_usable=usable,
         host_reserve=host_reserve,
         host_most=most,
         host=most if user.host is None else user.host,
-        device=measured.device,
-        simulated=measured.simulated,
     )
 
 

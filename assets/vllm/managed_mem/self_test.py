@@ -17,15 +17,16 @@ MEMORY_TYPES = {2: "device", 3: "managed"}  # cudaMemoryType
 
 def run(user: settings.User, made: plan.Plan) -> int:
     failed = 0
-    if made.simulated:
-        print(f"SIMULATED: {made.simulated}")
+    if made.measured.simulated:
+        print(f"SIMULATED: {made.measured.simulated}")
+    home = os.path.dirname(os.path.dirname(__file__))
+    path = os.pathsep.join(p for p in (home, os.environ.get("PYTHONPATH")) if p)
     for placement in settings.PLACEMENTS:
         with tempfile.TemporaryDirectory() as run_dir:
             handed = settings.Handed(
-                placement=placement, library=os.path.realpath(user.library), run_dir=run_dir, home=os.path.dirname(os.path.dirname(__file__)),
+                placement=placement, library=os.path.realpath(user.library), run_dir=run_dir,
                 hbm=2 * GIB, hbm_reserve=None, kv_hbm=0, host=GIB, utilization_given=False, accept_stand_in=user.accept_stand_in,
             )
-            path = os.pathsep.join(p for p in (handed.home, os.environ.get("PYTHONPATH")) if p)
             child = subprocess.run(
                 [sys.executable, "-m", "managed_mem.self_test"], env={**os.environ, settings.OPT_IN: handed.dump(), "PYTHONPATH": path},
                 stdout=subprocess.PIPE, text=True, check=False,
@@ -34,7 +35,7 @@ def run(user: settings.User, made: plan.Plan) -> int:
         if child.returncode:
             failed += 1
             print(f"{placement:<16} FAILED, exit status {child.returncode}")
-    print(f"self-test: {'FAILED' if failed else 'passed'}{' (SIMULATED)' if made.simulated else ''}")
+    print(f"self-test: {'FAILED' if failed else 'passed'}{' (SIMULATED)' if made.measured.simulated else ''}")
     return 1 if failed else 0
 
 

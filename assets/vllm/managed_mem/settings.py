@@ -88,7 +88,6 @@ class Handed:
     placement: str
     library: str
     run_dir: str
-    home: str
     hbm: int | None
     hbm_reserve: int | None
     kv_hbm: int
