@@ -27,12 +27,17 @@ export function platformArgs(config: StackConfig): CmmPlatformArgs {
 export function platformProviders(config: StackConfig): Record<string, pulumi.ProviderResource> {
     const { username } = config.registry;
     return {
-        "docker-build": new dockerBuild.Provider("builds", {
-            registries:
-                username === undefined
-                    ? []
-                    : [{ address: registryHost(config.registry.address), username, password: config.secrets.registryPassword }],
-        }),
+        "docker-build": new dockerBuild.Provider(
+            "builds",
+            {
+                registries:
+                    username === undefined
+                        ? []
+                        : [{ address: registryHost(config.registry.address), username, password: config.secrets.registryPassword }],
+            },
+            // It comes from DOCKER_HOST of whoever runs the update, says nothing about where is built, and would replace every image.
+            { ignoreChanges: ["host"] },
+        ),
         kubernetes: new KubernetesProvider("cluster", {
             kubeconfig: config.secrets.kubeconfig,
             context: config.cluster.context,
