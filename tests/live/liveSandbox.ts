@@ -5,7 +5,7 @@ import * as os from "node:os";
 import * as path from "node:path";
 import * as yaml from "yaml";
 import { clearStaleLocks } from "../../tools/staleLock";
-import { findTool, pulumiEnvironment, sandboxState } from "../../tools/toolchain";
+import { ensureTools, findTool, pulumiEnvironment, sandboxState } from "../../tools/toolchain";
 import { type Answer, copyProgram, ProgramCopy } from "./programCopy";
 
 const CHECKOUT = path.resolve(__dirname, "../..");
@@ -38,6 +38,8 @@ export class LiveSandbox {
 
     /** A checkout on a machine of its own: another path, home, umask and buildx store; the same state. */
     async machine(): Promise<Machine> {
+        // The sandbox itself does without it.
+        await ensureTools(["buildctl"]);
         const home = fs.mkdtempSync(path.join(os.tmpdir(), "gh200-home-"));
         const env = { ...(await pulumiEnvironment(this.folder)), HOME: home, BUILDX_CONFIG: path.join(home, "buildx"), DOCKER_CONFIG: path.join(home, "docker") };
         const copy = new ProgramCopy(env, this.checkout);
