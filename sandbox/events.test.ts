@@ -37,6 +37,11 @@ test("of a failed build the end of the log is told", () => {
   expect(failure?.log.at(-1)).toBe("#7 29 größer");
 });
 
+test("the log is without the marks that colour it at a terminal", () => {
+  const marked = ["<{%reset%}>#11 DONE 0.1s<{%reset%}>\n", "<{%reset%}><{%reset%}>\n"].map((message) => ({ diagnosticEvent: { urn, message, severity: "info", ephemeral: true } }));
+  expect(written(...marked, { resOpFailedEvent: { metadata: { urn, type } } }).failures()[0]?.log).toEqual(["#11 DONE 0.1s"]);
+});
+
 test.each([
   ["@ updating......", undefined],
   [" +  docker-build:index:Image gh200-build-triton creating (0s) ", " +  docker-build:index:Image gh200-build-triton creating (0s) "],

@@ -60,11 +60,14 @@ export class UpdateEvents {
       this.failed.add(resOpFailedEvent.metadata.urn);
     }
     if (diagnosticEvent?.urn !== undefined && diagnosticEvent.ephemeral === true && diagnosticEvent.severity === "info") {
-      const lines = diagnosticEvent.message.split("\n").filter((line) => line.trim() !== "");
+      const lines = plain(diagnosticEvent.message).split("\n").filter((line) => line.trim() !== "");
       this.logs.set(diagnosticEvent.urn, [...(this.logs.get(diagnosticEvent.urn) ?? []), ...lines].slice(-TAIL));
     }
   }
 }
+
+/** Without Pulumi's marks for colours, which events carry where a terminal would show them. */
+const plain = (message: string): string => message.replace(/<\{%[^%]*%\}>/g, "");
 
 const nameOf = (urn: string): string => urn.split("::").pop() ?? "";
 

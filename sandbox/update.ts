@@ -45,14 +45,16 @@ export async function update(layout: Layout, pulumi: Pulumi): Promise<void> {
   }
 }
 
+/** At a terminal Pulumi draws its tree, for which it needs the keyboard too; elsewhere it writes every line of every build. */
 function runUpdate(layout: Layout, pulumi: Pulumi, events: string): Promise<number | null> {
+  const atTerminal = process.stdin.isTTY && process.stdout.isTTY;
   return new Promise((resolve, reject) => {
     // When this process is killed, Pulumi is told to stop after the operation it is at, instead of going on unseen.
     const child = spawn("setpriv", ["--pdeathsig", "INT", pulumi.path, "up", "--yes", "--skip-preview", "--stack", STACK, `--config-file=${layout.stackConfig}`, `--event-log=${events}`], {
       cwd: CHECKOUT,
       // --event-log exists among the debugging flags only.
       env: { ...pulumi.env, PULUMI_DEBUG_COMMANDS: "true" },
-      stdio: ["ignore", process.stdout.isTTY ? "inherit" : "pipe", "inherit"],
+      stdio: atTerminal ? "inherit" : ["ignore", "pipe", "inherit"],
     });
     if (child.stdout !== null) {
       createInterface({ input: child.stdout }).on("line", (line) => {
