@@ -81,7 +81,7 @@ export async function printSummary(layout: Layout, api: Api, outputs: Record<str
   row("kubectl", `KUBECONFIG=${layout.kubeconfig}`);
   row("health", "npm run sandbox:status");
   row("change something", "edit assets/ or sandbox/sources/, then npm run sandbox");
-  row("the real thing", "npm run pulumi -- preview --stack gh200");
+  row("the real thing", "npm run pulumi -- preview -s gh200");
   row("remove it all", "npm run sandbox:down");
 }
 
