@@ -106,11 +106,26 @@ async function causes(owner: string, { namespace, access, terms }: Rollout): Pro
         const { items: events } = await api.listNamespacedEvent({ namespace, fieldSelector: `involvedObject.name=${name}` });
         const started = pod.status?.containerStatuses?.[0];
         const previous = started?.state?.running === undefined && started?.lastState?.terminated !== undefined;
-        const log = started?.containerID === undefined ? "" : await api.readNamespacedPodLog({ name, namespace, tailLines: 40, previous }).catch(() => "");
+        const read = (ofPrevious: boolean) => api.readNamespacedPodLog({ name, namespace, tailLines: 40, previous: ofPrevious }).catch(() => "");
+        const log = started?.containerID === undefined ? "" : await firstLog(() => read(previous), () => read(!previous), () => read(previous));
         const byTime = events.sort((a, b) => time(a.lastTimestamp ?? a.eventTime) - time(b.lastTimestamp ?? b.eventTime));
         lines.push(...diagnose(pod, byTime, log, terms));
     }
     return lines;
+}
+
+/**
+ * The first log that is there. In a crash loop the kubelet removes a container between its status and its log, and
+ * says so where the log would be; the next container's is the same by then.
+ */
+export async function firstLog(...reads: (() => Promise<string>)[]): Promise<string> {
+    for (const read of reads) {
+        const log = await read();
+        if (log !== "" && !log.startsWith("unable to retrieve container logs")) {
+            return log;
+        }
+    }
+    return "";
 }
 
 function time(when: Date | string | undefined): number {

@@ -149,7 +149,7 @@ test("a pod past its memory limit is killed alone, and the term that was exceede
 describe("an update ends with the cause in one line, and the last lines of the log", () => {
     test.each<[string, Parameters<typeof up>[0], RegExp, RegExp]>([
         ["a crash loop", { serving: { extraArgs: ["--enable-sleep-mode"] } }, /pod gh200-vllm-\S+: the launcher refused: --enable-sleep-mode: .*accepted: without it/, / log managed-mem: /],
-        ["a failing probe", { serving: { extraArgs: ["--port", "9999"] } }, /pod gh200-vllm-\S+: its probe fails: Startup probe failed: /, / log .*serving stand-in\/echo on 0\.0\.0\.0:9999/],
+        ["a failing probe", { serving: { extraArgs: ["--port", "9999"] } }, /pod gh200-vllm-\S+: its probe fails: Startup probe failed: /, / log stand-in vLLM of the sandbox/],
         ["a bad pull secret", { registry: { username: "nobody" } }, /image localhost\S+ cannot be pulled: the registry refuses the credentials/, / event Failed: /],
         ["a wrong digest", { use: "wrong" }, /image localhost\S+ cannot be pulled: the registry has no such digest/, / event Failed: /],
     ])("of %s", async (_, changes, cause, end) => {

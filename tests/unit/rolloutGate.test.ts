@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { served } from "../../components/serving/rolloutReport";
+import { firstLog, served } from "../../components/serving/rolloutReport";
 
 const ready = { observedGeneration: 2, replicas: 1, updatedReplicas: 1, readyReplicas: 1 };
 const deployment = (status: object, replicas = 1) => ({ metadata: { generation: 2 }, spec: { replicas, selector: {}, template: {} }, status });
@@ -17,4 +17,11 @@ test.each([
     ["nothing is known", {}],
 ])("it is not when %s", (_, status) => {
     expect(served(deployment(status))).toBe(false);
+});
+
+test("of a container that the kubelet removed meanwhile the next one's log is read", async () => {
+    const gone = "unable to retrieve container logs for containerd://fe41d96f5ed2";
+    const [never, log] = [() => Promise.reject(new Error("not asked")), () => Promise.resolve("managed-mem: refused")];
+    expect(await firstLog(() => Promise.resolve(gone), log, never)).toBe("managed-mem: refused");
+    expect(await firstLog(() => Promise.resolve(""), () => Promise.resolve(gone))).toBe("");
 });
