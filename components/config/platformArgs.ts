@@ -1,7 +1,6 @@
 import * as dockerBuild from "@pulumi/docker-build";
 import { Provider as KubernetesProvider } from "@pulumi/kubernetes/provider";
 import * as pulumi from "@pulumi/pulumi";
-import { registryHost } from "../image/reference";
 import { type CmmPlatformArgs, settlePlatform } from "../platform/cmmPlatformArgs";
 import { refuseOpenPoints } from "../platform/openPoints";
 import type { StackConfig } from "./load";
@@ -25,19 +24,10 @@ export function platformArgs(config: StackConfig): CmmPlatformArgs {
 
 /** The two providers that the platform's children inherit. */
 export function platformProviders(config: StackConfig): Record<string, pulumi.ProviderResource> {
-    const { username } = config.registry;
     return {
-        "docker-build": new dockerBuild.Provider(
-            "builds",
-            {
-                registries:
-                    username === undefined
-                        ? []
-                        : [{ address: registryHost(config.registry.address), username, password: config.secrets.registryPassword }],
-            },
-            // It comes from DOCKER_HOST of whoever runs the update, says nothing about where is built, and would replace every image.
-            { ignoreChanges: ["host"] },
-        ),
+        // The registry's credentials are with each image (imageCredentials). DOCKER_HOST of whoever runs the update says nothing about
+        // where is built. A change of either would replace the provider, and with it every image.
+        "docker-build": new dockerBuild.Provider("builds", {}, { ignoreChanges: ["host", "registries"] }),
         kubernetes: new KubernetesProvider("cluster", {
             kubeconfig: config.secrets.kubeconfig,
             context: config.cluster.context,

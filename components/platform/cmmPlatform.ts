@@ -3,6 +3,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { ManagedAllocator } from "../allocator/managedAllocator";
 import { RemoteBuilder } from "../builder/remoteBuilder";
 import { CmmImage } from "../image/cmmImage";
+import { imageCredentials } from "../image/imageCredentials";
 import { ImageRelease } from "../image/imageRelease";
 import { LmcacheImage } from "../image/lmcacheImage";
 import { registryHost, releaseRepository, releaseTag } from "../image/reference";
@@ -50,7 +51,8 @@ export class CmmPlatform extends pulumi.ComponentResource {
     constructor(name: string, args: CmmPlatformArgs, opts?: pulumi.ComponentResourceOptions) {
         const platform = settlePlatform(args);
         refuseOpenPoints(platform);
-        super("gh200-vllm:index:CmmPlatform", name, {}, opts);
+        const { address, username, password } = args.registry;
+        super("gh200-vllm:index:CmmPlatform", name, {}, pulumi.mergeOptions(opts, { transformations: imageCredentials({ address: registryHost(address), username, password }) }));
         warnOfOpenPoints(this, platform);
         if (pulumi.runtime.isDryRun() && platform.image.use === undefined) {
             void pulumi.log.info(planText(platform.stages), this);

@@ -103,8 +103,9 @@ describe("every image", () => {
             expect(hooks.beforeUpdate, name).toEqual(hooks.beforeCreate);
         }));
 
-    test("runs no command of the machine, and holds no empty text and no secret", () =>
-        each(({ name, inputs }) => {
+    test("runs no command of the machine, and holds no empty text and no secret but the registry's", () =>
+        each(({ name, inputs: { registries, ...inputs } }) => {
+            expect(registries, name).toMatchObject([{ password: { secret: "registry password" } }]);
             const text = JSON.stringify(inputs);
             expect(inputs, name).not.toHaveProperty("exec");
             expect(text, name).not.toContain('"push":true');
@@ -278,15 +279,18 @@ test("a preview of the committed gh200 stack registers the whole graph, without 
     expect(images()).toHaveLength(12);
     expect(recorder.ofType("kubernetes:apps/v1:Deployment")).toHaveLength(1);
     expect(JSON.stringify(recorder.only("kubernetes:apps/v1:Deployment", "gh200-vllm").inputs)).toContain(`"image":"${unknown}"`);
-    expect(recorder.only("pulumi:providers:docker-build", "builds").inputs).toMatchObject({ registries: "[]" });
     expect(recorder.only("pulumi:providers:kubernetes", "cluster").inputs).toMatchObject({ clusterIdentifier: "gh200" });
 });
 
-test("the providers get the registry's password as a secret, for its host alone", async () => {
+test("every image gets the registry's password as a secret, for its host alone, and the provider has none", async () => {
     const config = { ...stackConfig("gh200"), "gh200-vllm:registry": '{"address":"atl.vultrcr.com/vllm","username":"pusher"}', "gh200-vllm:registryPassword": "hunter2" };
     pulumi.runtime.setAllConfig(config, ["gh200-vllm:registryPassword"]);
     platformProviders(loadConfig());
+    platform({ registry: { address: "atl.vultrcr.com/vllm", username: "pusher", password: pulumi.secret("hunter2") } });
     await recorder.settled();
-    const { registries } = recorder.only("pulumi:providers:docker-build", "builds").inputs as { registries: { secret: string } };
-    expect(JSON.parse(registries.secret)).toEqual([{ address: "atl.vultrcr.com", username: "pusher", password: "hunter2" }]);
+    expect(recorder.only("pulumi:providers:docker-build", "builds").inputs).toEqual({ host: "" });
+    expect(recorder.ofType(imageType).length).toBe(12);
+    for (const { name, inputs } of recorder.ofType(imageType)) {
+        expect(inputs.registries, name).toEqual([{ address: "atl.vultrcr.com", username: "pusher", password: { secret: "hunter2" } }]);
+    }
 });

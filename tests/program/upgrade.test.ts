@@ -83,6 +83,17 @@ describe.each(versions)("the state of %s", (version) => {
         expect(update).toContain("kubernetes:apps/v1:Deployment gh200-vllm");
     }, 5 * MINUTE);
 
+    test("with another password of the registry and another certificate builds nothing more than without", async () => {
+        const before = await planned();
+        setSecret("registryPassword", "another");
+        setSecret("builderClientKey", "another");
+        await pulumi("config", "set", "--stack", "sandbox", "--path", "gh200-vllm:builder.clientCertificate", "another");
+        const { replace, "create-replacement": made, "delete-replaced": gone, ...after } = await planned();
+        expect([replace, made, gone].flatMap((changes) => changes ?? []).filter((resource) => resource !== "kubernetes:core/v1:Secret gh200-vllm-pull")).toEqual([]);
+        expect(after).toEqual(before);
+        Object.entries(replacements).forEach(([key, value]) => setSecret(key, value));
+    }, 5 * MINUTE);
+
     test("shows a rename without an alias as something deleted and something made", async () => {
         program.edit("components/platform/cmmPlatform.ts", (text) => text.replace("`${name}-release`", "`${name}-published`"));
         const { delete: deleted, create } = await planned();
