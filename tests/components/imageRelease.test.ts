@@ -96,7 +96,7 @@ describe("before the push, the image's own labels", () => {
 
     test("refuse a release name outside this machine for stand-ins", async () => {
         registryWith({ ...real, "ai.vllm.gh200.stand-in": "true" });
-        expect(await hook()).toMatch(/^gh200-vllm:registry\.address: atl\.vultrcr\.com\/vllm\/gh200-vllm-cmm: the image is made of stand-ins /);
+        expect(await hook()).toMatch(/^registry\.address: atl\.vultrcr\.com\/vllm\/gh200-vllm-cmm: the image is made of stand-ins /);
     });
 
     test("let a real image pass, read with the registry's credentials", async () => {
@@ -122,7 +122,7 @@ describe("before the push, the image's own labels", () => {
         registryWith({ ...real, "ai.vllm.gh200.source.vllm": revision });
         expect(await hook({ repository: "localhost:5000/vllm/gh200-vllm-cmm" })).toBe(
             `label ai.vllm.gh200.source.vllm: ${revision}: is built from changes that no commit holds, and gets no release name; accepted: a commit; ` +
-                "commit them in the checkout of gh200-vllm:sources.src-vllm",
+                "commit them in the checkout of sources.src-vllm",
         );
     });
 
