@@ -77,7 +77,11 @@ describe("npm run init by flags", () => {
     }, 300_000);
 
     test("names all that is missing or wrong at once, a line each, and writes nothing", async () => {
-        const refused = await init("--yes", "--stack", "refused", "--builder", "localhost:1234", "--profile", "driver", "--builder-memory", "400");
+        const [refused, unasked, unreached] = await Promise.all([
+            init("--yes", "--stack", "refused", "--builder", "localhost:1234", "--profile", "driver", "--builder-memory", "400"),
+            init("--stack", "refused"),
+            init("--yes", "--stack", "refused", ...answers.map((answer) => answer.replace("1234", "1").replace("registry.example", "localhost:1"))),
+        ]);
         expect(refused.output.trim().split("\n")).toEqual([
             "--registry: is missing; accepted: HOST/NAMESPACE; add --registry",
             "--model: is missing; accepted: NAME or OWNER/NAME of Hugging Face, or a path; add --model",
@@ -85,10 +89,8 @@ describe("npm run init by flags", () => {
             "--builder: localhost:1234: is no BuildKit address; accepted: tcp://HOST:PORT",
         ]);
         expect(refused.status).toBe(1);
-        const unasked = await init("--stack", "refused");
         expect(unasked.output).toContain("--yes: is missing, and standard input is no terminal to ask at;");
         expect(unasked.status).toBe(1);
-        const unreached = await init("--yes", "--stack", "refused", ...answers.map((answer) => answer.replace("1234", "1").replace("registry.example", "localhost:1")));
         expect(unreached.output).toMatch(/^--builder: tcp:\/\/localhost:1: no BuildKit daemon answered within 4 s /m);
         expect(unreached.output).toMatch(/^--registry: localhost:1\/vllm: no registry answers https:\/\/localhost:1\/v2\/ /m);
         expect(unreached.status).toBe(1);
