@@ -25,6 +25,10 @@ test.each(targets)("%s fetches nothing by itself, and reads files that exist", (
     expect(slice.contextPaths).not.toContain(".");
 });
 
+test.each([...targets, "final"])("%s carries the time that it is told, so that it has the same digest whenever it is built", (target) => {
+    expect(sliceDockerfile(text, target, [...sources, "locks", "wheelhouse"]).args).toContain("SOURCE_DATE_EPOCH");
+});
+
 test("every compiled stage reads a source of its own, and the allocator none", () => {
     for (const target of targets) {
         const { provided } = sliceDockerfile(text, target, [...sources, "locks", "wheelhouse"]);
