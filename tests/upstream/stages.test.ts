@@ -143,8 +143,8 @@ test("vLLM 0.19.0: its three patches fit, CMake configures for sm_90a, and a ker
     }
     fs.mkdirSync(path.join(tree("src-triton"), "python/triton_kernels/triton_kernels"), { recursive: true });
     fs.writeFileSync(path.join(tree("src-triton"), "python/triton_kernels/triton_kernels/__init__.py"), "");
-    const largest = ["*/scaled_mm_sm90_fp8.cu.o", ...(attention ? ["*/flash_fwd_hdim128_bf16_split_sm90.cu.o"] : [])];
-    const objects = ["*/permute_cols.cu.o", "*/cache_kernels.cu.o", ...(large ? largest : [])];
+    const largest = ["*/cache_kernels.cu.o", "*/scaled_mm_sm90_fp8.cu.o", ...(attention ? ["*/flash_fwd_hdim128_bf16_split_sm90.cu.o"] : [])];
+    const objects = ["*/permute_cols.cu.o", ...(large ? largest : [])];
     const sources = Object.fromEntries(["src-vllm", "src-cutlass", "src-vllm-flash-attn", "src-flashmla", "src-qutlass", "src-triton"].map((name) => [name, tree(name)]));
     compiled(stage("vllm", sources, objects), objects);
 }, 3 * HOUR);
