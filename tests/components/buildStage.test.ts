@@ -87,7 +87,7 @@ test("its image has exactly these inputs", async () => {
 });
 
 describe("its image has not", () => {
-    test("exec, ssh, secrets or registries: credentials stay with the provider", async () => {
+    test("exec, ssh, secrets or registries: credentials are its platform's or provider's to give", async () => {
         const given = await inputs();
         for (const key of ["exec", "ssh", "secrets", "registries", "load", "noCache", "pull"]) {
             expect(given).not.toHaveProperty(key);
