@@ -1,5 +1,6 @@
 import * as pulumi from "@pulumi/pulumi";
 import { refuse } from "../internal/errors";
+import { inContext } from "../internal/inContext";
 import { writeBuilder } from "./buildxStore";
 import { type BuilderArgs, type BuilderConnection, resolvedConnection } from "./connection";
 import { buildLog, listBuilds, withControl } from "./control";
@@ -17,7 +18,7 @@ import { builderProblems, probeBuilder, unreachableProblem } from "./probe";
  */
 export function builderHook(owner: string, builder: BuilderArgs, announcement?: string): pulumi.ResourceHook {
     const connection = resolvedConnection(builder);
-    return new pulumi.ResourceHook(`${owner}:builder`, async () => {
+    return new pulumi.ResourceHook(`${owner}:builder`, inContext(async () => {
         const resolved = await connection;
         if (resolved.endpoint === "") {
             refuse([{ path: "builder.endpoint", wrong: "is missing", accepted: "tcp://HOST:PORT of a BuildKit daemon" }]);
@@ -37,7 +38,7 @@ export function builderHook(owner: string, builder: BuilderArgs, announcement?: 
         if (announcement !== undefined) {
             await pulumi.log.info(announcement);
         }
-    });
+    }));
 }
 
 const builders = new Map<string, string>();
@@ -57,7 +58,7 @@ export function failureHook(owner: string, builder: BuilderArgs): pulumi.ErrorHo
         return known;
     }
     const connection = resolvedConnection(builder);
-    const hook = new pulumi.ErrorHook(`${owner}:failure`, async ({ name, errors, newInputs = {}, oldInputs }) => {
+    const hook = new pulumi.ErrorHook(`${owner}:failure`, inContext(async ({ name, errors, newInputs = {}, oldInputs }) => {
         const resolved = await connection;
         const target = String((newInputs as { target?: string }).target ?? "");
         const { ref, log } = await failedBuild(resolved, target);
@@ -67,7 +68,7 @@ export function failureHook(owner: string, builder: BuilderArgs): pulumi.ErrorHo
         };
         await pulumi.log.error(`${failureReport(failure)}\nThis report: ${writeReport(failure)}`);
         return false;
-    });
+    }));
     failureHooks.set(builder, hook);
     return hook;
 }

@@ -1,5 +1,6 @@
 import type { KubeConfig, V1Deployment } from "@kubernetes/client-node";
 import * as pulumi from "@pulumi/pulumi";
+import { inContext } from "../internal/inContext";
 import { selectorLabels } from "./manifests";
 import { diagnose, type PodTerms } from "./diagnosis";
 
@@ -26,13 +27,13 @@ export interface Rollout {
  */
 export function rolloutReport(owner: string, component: pulumi.Resource, rollout: pulumi.Output<Rollout>): pulumi.ErrorHook {
     const known = once(rollout);
-    return new pulumi.ErrorHook(`${owner}:report`, async () => {
+    return new pulumi.ErrorHook(`${owner}:report`, inContext(async () => {
         const lines = await report(owner, await known);
         if (lines.length > 0) {
             await pulumi.log.error(lines.join("\n"), component);
         }
         return false;
-    });
+    }));
 }
 
 /**

@@ -133,7 +133,7 @@ describe.each<[string, string, (consumer: Consumer) => void]>([
         prepare(consumer);
         const { address, username } = sandbox.facts.registry;
         configure(consumer, { image: served, model: "stand-in/echo", registryHost: address, pullUsername: username }, { pullPassword: sandbox.password() });
-        expect(summary(ok(up(consumer)).output)).toEqual({ created: 12 });
+        expect(summary(ok(up(consumer)).output)).toEqual({ created: 10 });
         expect(pods()).toEqual([[served, true]]);
         expect(output(consumer, "endpoint")).toBe("http://vllm.vllm.svc:8000");
     }, 15 * MINUTE);
