@@ -4,7 +4,7 @@ import { Command } from "@pulumi/command/local";
 import { Pod } from "@pulumi/kubernetes/core/v1";
 import * as pulumi from "@pulumi/pulumi";
 import { assetsFolder } from "../internal/assets";
-import { refuse } from "../internal/errors";
+import { problemLine, refuse } from "../internal/errors";
 import { describePlan, kubeletAdvice, memoryTerms, readings } from "./describe";
 import { factsPodSpec } from "./factsPod";
 import { parseFacts, splitSections } from "./facts";
@@ -49,7 +49,7 @@ export class Gh200Node extends pulumi.ComponentResource {
         super("gh200-vllm:index:Gh200Node", name, {}, opts);
         const planned = planNode(args);
         const { plan, memory, node } = planned;
-        const measured = node.probe === undefined ? undefined : factsOf(this, name, node.probe).apply((text) => verdictOn(planned, text));
+        const measured = node.probe === undefined ? undefined : factsOf(this, name, node.probe).apply((text) => verdictOn(this, planned, text));
         // An update hands on what was declared only once it is measured; a preview is complete without.
         const gated = <T>(value: T): pulumi.Output<T> =>
             measured === undefined || pulumi.runtime.isDryRun() ? pulumi.output(value as pulumi.Unwrap<T>) as pulumi.Output<T> : measured.apply(() => value);
@@ -108,9 +108,13 @@ function factsOf(parent: Gh200Node, name: string, probe: NonNullable<ResolvedGh2
     return pod.status.containerStatuses.apply((statuses) => statuses?.[0]?.state?.terminated?.message ?? "");
 }
 
-function verdictOn({ memory, managedMiB, node }: PlannedNode, text: string): string[] {
+function verdictOn(component: Gh200Node, { memory, managedMiB, node }: PlannedNode, text: string): string[] {
     const verdict = judge(memory, managedMiB, parseFacts(splitSections(text)));
     const problems = verdict.problems.filter(({ path }) => !(path === managedPath && node.acknowledgeDeclaredExceedsMeasured));
+    if (problems.length > 0) {
+        // What waits for the node's outputs fails with the same lines, wrapped into the engine's own words.
+        void pulumi.log.error(problems.map(problemLine).join("\n"), component);
+    }
     refuse(problems);
     return verdictLines({ ...verdict, problems }, memory);
 }

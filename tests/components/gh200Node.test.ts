@@ -98,6 +98,7 @@ describe("a probe", () => {
 
     test("stops an update that declares more than there is, before anything is handed on", async () => {
         recorder = await record({ outputs: { [commandType]: { stdout: said } } });
+        const error = vi.spyOn(pulumi.log, "error").mockResolvedValue(undefined);
         let handedOn = false;
         expect(
             await laterRefusal(() => {
@@ -106,6 +107,9 @@ describe("a probe", () => {
             }),
         ).toEqual([expect.stringMatching(/node\.managedGiB: 475: is more than the measured 103\.5 GiB of HBM and LPDDR; accepted: at most 103; turn EGM off in the BIOS, or set/)]);
         expect(handedOn).toBe(false);
+        // By itself, under the node's own name.
+        expect(error.mock.calls.map(([line]) => line)).toEqual([expect.stringMatching(/^node\.managedGiB: 475: is more than the measured [^\n]*$/)]);
+        error.mockRestore();
     });
 
     test("leaves a preview complete before the node was ever measured", async () => {
