@@ -19,7 +19,6 @@ import (
 	gocode "github.com/pulumi/pulumi/pkg/v3/codegen/go"
 	"github.com/pulumi/pulumi/pkg/v3/codegen/schema"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource/plugin"
-	"github.com/pulumi/pulumi/sdk/v3/go/common/util/rpcutil"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 	pulumirpc "github.com/pulumi/pulumi/sdk/v3/proto/go"
 )
@@ -124,17 +123,14 @@ func (h *goHost) GetRequiredPackages(
 func (h *goHost) InstallDependencies(
 	req *pulumirpc.InstallDependenciesRequest, server pulumirpc.LanguageRuntime_InstallDependenciesServer,
 ) error {
-	closer, stdout, stderr, err := rpcutil.MakeInstallDependenciesStreams(server, req.IsTerminal)
-	if err != nil {
-		return err
-	}
-	defer closer.Close()
-	cmd := exec.CommandContext(server.Context(), "go", "mod", "tidy")
-	cmd.Dir, cmd.Stdout, cmd.Stderr = req.Info.ProgramDirectory, stdout, stderr
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("go mod tidy: %w", err)
-	}
-	return closer.Close()
+	return host.Install(req, server, func(stdout, stderr io.Writer) error {
+		cmd := exec.CommandContext(server.Context(), "go", "mod", "tidy")
+		cmd.Dir, cmd.Stdout, cmd.Stderr = req.Info.ProgramDirectory, stdout, stderr
+		if err := cmd.Run(); err != nil {
+			return fmt.Errorf("go mod tidy: %w", err)
+		}
+		return nil
+	})
 }
 
 func (h *goHost) GetProgramDependencies(

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,7 +12,6 @@ import (
 	"gh200-vllm/tools/languages/internal/host"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource/plugin"
-	"github.com/pulumi/pulumi/sdk/v3/go/common/util/rpcutil"
 	"github.com/pulumi/pulumi/sdk/v3/nodejs/npm"
 	pulumirpc "github.com/pulumi/pulumi/sdk/v3/proto/go"
 )
@@ -90,11 +90,6 @@ func readDependency(path string) *pulumirpc.PackageDependency {
 func (h *nodeHost) InstallDependencies(
 	req *pulumirpc.InstallDependenciesRequest, server pulumirpc.LanguageRuntime_InstallDependenciesServer,
 ) error {
-	closer, stdout, stderr, err := rpcutil.MakeInstallDependenciesStreams(server, req.IsTerminal)
-	if err != nil {
-		return err
-	}
-	defer closer.Close()
 	opts, err := parseOptions(req.Info)
 	if err != nil {
 		return err
@@ -106,13 +101,12 @@ func (h *nodeHost) InstallDependencies(
 	// A plug-in that lies in a checkout has its dependencies already; an installation for production alone would remove
 	// those that the checkout is developed with.
 	if _, err := os.Stat(filepath.Join(root, "node_modules")); req.IsPlugin && err == nil {
-		return closer.Close()
+		return nil
 	}
-	production := opts.production || req.IsPlugin
-	if _, err := npm.Install(server.Context(), opts.packagemanager, root, production, stdout, stderr); err != nil {
+	return host.Install(req, server, func(stdout, stderr io.Writer) error {
+		_, err := npm.Install(server.Context(), opts.packagemanager, root, opts.production || req.IsPlugin, stdout, stderr)
 		return err
-	}
-	return closer.Close()
+	})
 }
 
 func (h *nodeHost) GetProgramDependencies(
