@@ -1,32 +1,20 @@
 import * as fs from "node:fs";
 import * as path from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import type { ToolName } from "../../tools/toolchain";
-import { emptyBackend } from "../live/programCopy";
-import { packPackage, temporaryFolder } from "../package/installPackage";
 import { repositoryRoot } from "../support/stackFile";
 import { Consumer, upToPreview } from "./consumer";
+import { packed } from "./packed";
 
 // Each in an empty folder with nothing but the archive, by what components/README.md says. Packages come from their
 // registries; no builder, image registry or cluster can be reached.
 const MINUTE = 60_000;
 const DIGEST = "1".repeat(64);
 
-let backend: Awaited<ReturnType<typeof emptyBackend>>;
-let folder: string;
-let archive: string;
-beforeAll(async () => {
-    backend = await emptyBackend();
-    folder = temporaryFolder();
-    archive = packPackage(folder);
-}, 10 * MINUTE);
-afterAll(() => {
-    backend?.remove();
-    fs.rmSync(folder, { recursive: true, force: true });
-}, MINUTE);
+const made = packed();
 
 /** npm, pip and Go find their registries by the home; Pulumi and Docker are told theirs. */
-const person = (name: string, ...hosts: ToolName[]) => Consumer.of(path.join(folder, name), { ...backend.env, HOME: process.env.HOME, DOCKER_CONFIG: backend.folder }, ...hosts);
+const person = (name: string, ...hosts: ToolName[]) => Consumer.of(path.join(made.folder, name), { ...made.backend.env, HOME: process.env.HOME, DOCKER_CONFIG: made.backend.folder }, ...hosts);
 
 const SERVER = /kubernetes:apps\/v1:Deployment +vllm +create/;
 
@@ -35,7 +23,7 @@ test.each<[string, ToolName[]]>([
     ["Python", ["pulumi-language-python"]],
     ["YAML", ["pulumi-language-yaml"]],
 ])("%s, by the README alone", async (language, hosts) => {
-    const { status, output } = (await person(language, ...hosts)).follow(upToPreview("components/README.md", language), { ARCHIVE: archive, DIGEST });
+    const { status, output } = (await person(language, ...hosts)).follow(upToPreview("components/README.md", language), { ARCHIVE: made.archive, DIGEST });
     expect(status, output).toBe(0);
     expect(output).toMatch(SERVER);
     expect(output).toContain("+ 10 to create");
@@ -43,7 +31,7 @@ test.each<[string, ToolName[]]>([
 
 test("`pulumi package get-schema` of the unpacked archive is the committed schema", async () => {
     const consumer = await person("schema");
-    const { status, output } = consumer.shell(`mkdir gh200-vllm; tar xzf ${archive} --strip-components=1 -C gh200-vllm; pulumi package get-schema ./gh200-vllm > schema.json`);
+    const { status, output } = consumer.shell(`mkdir gh200-vllm; tar xzf ${made.archive} --strip-components=1 -C gh200-vllm; pulumi package get-schema ./gh200-vllm > schema.json`);
     expect(status, output).toBe(0);
     const printed = JSON.parse(fs.readFileSync(path.join(consumer.folder, "schema.json"), "utf8")) as object;
     const committed = JSON.parse(fs.readFileSync(path.join(repositoryRoot, "components", "schema.json"), "utf8")) as object;
@@ -60,7 +48,7 @@ test.each<[string, ToolName[], RegExp]>([
 ])("examples/%s, by its README alone", async (example, hosts, shown) => {
     const consumer = await person(`example-${example}`, ...hosts);
     fs.cpSync(path.join(repositoryRoot, "examples", example), consumer.folder, { recursive: true });
-    const { status, output } = consumer.follow(upToPreview(`examples/${example}/README.md`), { ARCHIVE: archive, DIGEST });
+    const { status, output } = consumer.follow(upToPreview(`examples/${example}/README.md`), { ARCHIVE: made.archive, DIGEST });
     expect(status, output).toBe(0);
     expect(output).toMatch(shown);
 }, 15 * MINUTE);

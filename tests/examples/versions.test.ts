@@ -1,11 +1,10 @@
 import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
 import * as path from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
-import { emptyBackend } from "../live/programCopy";
-import { packPackage, temporaryFolder } from "../package/installPackage";
+import { expect, test } from "vitest";
 import { repositoryRoot } from "../support/stackFile";
 import { Consumer } from "./consumer";
+import { packed } from "./packed";
 
 // The components' types, and a preview, with the oldest and the newest SDKs that components/package.json accepts.
 const MINUTE = 60_000;
@@ -17,24 +16,13 @@ const { dependencies, peerDependencies } = read("components/package.json");
 const accepted: Ranges = { ...dependencies, ...peerDependencies };
 const oldest = Object.fromEntries(Object.entries(accepted).map(([name, range]) => [name, range.replace(/^[~^]/, "")]));
 
-let backend: Awaited<ReturnType<typeof emptyBackend>>;
-let folder: string;
-let archive: string;
-beforeAll(async () => {
-    backend = await emptyBackend();
-    folder = temporaryFolder();
-    archive = packPackage(folder);
-}, 10 * MINUTE);
-afterAll(() => {
-    backend?.remove();
-    fs.rmSync(folder, { recursive: true, force: true });
-}, MINUTE);
+const made = packed();
 
 /** A folder with those versions, the package, the components' sources and the examples. */
 async function installed(name: string, versions: Ranges): Promise<Consumer> {
-    const consumer = await Consumer.of(path.join(folder, name), { ...backend.env, HOME: process.env.HOME, DOCKER_CONFIG: backend.folder });
+    const consumer = await Consumer.of(path.join(made.folder, name), { ...made.backend.env, HOME: process.env.HOME, DOCKER_CONFIG: made.backend.folder });
     const types = read("package.json").devDependencies["@types/node"];
-    fs.writeFileSync(path.join(consumer.folder, "package.json"), JSON.stringify({ private: true, dependencies: { ...versions, "@types/node": types, "@gh200/gh200-vllm": archive } }));
+    fs.writeFileSync(path.join(consumer.folder, "package.json"), JSON.stringify({ private: true, dependencies: { ...versions, "@types/node": types, "@gh200/gh200-vllm": made.archive } }));
     execFileSync("npm", ["install", "--ignore-scripts"], { cwd: consumer.folder, stdio: "pipe" });
     for (const entry of ["components", "tsconfig.json", ...EXAMPLES.map((example) => path.join("examples", example))]) {
         fs.cpSync(path.join(repositoryRoot, entry), path.join(consumer.folder, entry), { recursive: true });
