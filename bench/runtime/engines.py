@@ -21,7 +21,7 @@ import traceback
 from pathlib import Path
 
 from pairs import compare
-from serve import ENVIRONMENT, INNER, KV_HEADS, LAYERS, card, facts, make_model
+from serve import ENVIRONMENT, INNER, KV_HEADS, LAYERS, card, facts, make_model, until_empty, write_weights
 from serve import prompts as PROMPTS
 
 os.environ.update(ENVIRONMENT, VLLM_WORKER_MULTIPROC_METHOD="fork")
@@ -131,46 +131,54 @@ def warm() -> None:
 
 
 def overflow() -> None:
-    result, kv, weights, model = head() | {"link_gbps": LINK_GBPS, "rows": {}}, GIB // 2, 5.66, make_model(16, 4)
-    engines = {"native": Engine("overflow native", None, model, kv_cache_memory_bytes=kv)}
-    for gib in (0.5, 1, 2, 4):
-        engines[f"uva {gib}"] = Engine(f"overflow uva {gib}", None, model, kv_cache_memory_bytes=kv, cpu_offload_gb=gib)
-        share = int((weights - gib) * GIB)
-        engines[f"host {gib}"] = Engine(f"overflow host {gib}", {"hbm": share + kv + 64 * MIB, "kv_hbm": kv + 64 * MIB, "host": int((gib + 0.5) * GIB)}, model, kv_cache_memory_bytes=kv)
-    starts = {n: e.wait() for n, e in engines.items()}
-    asked = PROMPTS(16, 128)
-    engines["native"].step_ms(asked, 33)
-    native = statistics.median(engines["native"].step_ms(asked, 129)[0] for _ in range(5))
-    for name, engine in engines.items():
-        placed = sum(row["host"] for _, _, row in engine.ask("account")) if name.startswith("host") else 0
-        if name.startswith("uva"):
-            placed = float(name.split()[1]) * GIB
-        predicted = native + placed * (1 / LINK_GBPS - 1 / HBM_GBPS) / 1e6
-        result["rows"][name] = {"start_s": starts[name], "host_gib": round(placed / GIB, 4), "predicted_ms": round(predicted, 2), "step_ms": []}
-    save("overflow", result)  # the predictions stand before anything but native is measured
-    for i in range(4):
+    """Part of the weights on the host, batch 16, 128 tokens of context: both placements against --cpu-offload-gb.
+
+    managed comes when the others are gone, so that all it holds (28 GiB) is under half of what the card has free.
+    """
+    result, kv, model, sizes = head() | {"link_gbps": LINK_GBPS, "rows": {}, "accounts": {}}, GIB // 2, make_model(16, 4), (0.5, 1, 2, 4)
+    asked, native = PROMPTS(16, 128), Engine("overflow native", None, model, kv_cache_memory_bytes=kv)
+
+    def start(kind: str, gib: float) -> Engine:
+        if kind == "uva":
+            return Engine(f"overflow uva {gib}", None, model, kv_cache_memory_bytes=kv, cpu_offload_gb=gib)
+        budget = {"placement": kind, "hbm": int((5.66 - gib) * GIB) + kv + 64 * MIB, "kv_hbm": kv + 64 * MIB, "host": int((gib + 0.5) * GIB)}
+        return Engine(f"overflow {kind} {gib}", budget, model, kv_cache_memory_bytes=kv)
+
+    native.wait()
+    for kinds in (("uva", "hbm-first"), ("managed",)):
+        engines = {f"{kind} {gib}": start(kind, gib) for gib in sizes for kind in kinds}
+        for engine in engines.values():
+            engine.wait()
+        native.step_ms(asked, 33)
+        base, rows = statistics.median(native.step_ms(asked, 129)[0] for _ in range(5)), {}
         for name, engine in engines.items():
-            ms, digest = engine.step_ms(asked, 33)
-            if i:  # the first is the warm-up
-                result["rows"][name]["step_ms"].append(round(ms, 3))
-                result["rows"][name]["tokens"] = digest
-    save("overflow", result)
-    for kind in ("uva", "host"):
-        points = [(r["host_gib"], statistics.median(r["step_ms"])) for n, r in result["rows"].items() if n.startswith(kind)]
+            result["accounts"][name] = engine.ask("account")
+            placed = sum(row["host"] for _, _, row in result["accounts"][name]) or float(name.split()[1]) * GIB
+            predicted = base + placed * (1 / LINK_GBPS - 1 / HBM_GBPS) / 1e6
+            rows[name] = {"start_s": engine.start_s, "host_gib": round(placed / GIB, 4), "predicted_ms": round(predicted, 2), "step_ms": []}
+        result["rows"] |= rows
+        save("overflow", result)  # the predictions stand before anything but native is measured
+        engines[beside := f"native beside {' and '.join(kinds)}"], rows[beside] = native, {"predicted_ms": round(base, 2), "step_ms": []}
+        for i in range(4):
+            for name, engine in engines.items():
+                ms, rows[name]["tokens"] = engine.step_ms(asked, 33)
+                rows[name]["step_ms"] += [round(ms, 3)] if i else []  # the first is the warm-up
+        result["rows"] |= rows
+        result["uva_log"] = result.get("uva_log") or [line[-60:] for n, e in engines.items() if n.startswith("uva") for line in e.log().splitlines() if "CPU offloaded" in line]
+        save("overflow", result)
+        del engines[beside]
+        for engine in engines.values():
+            engine.stop()
+    native.stop()
+    for kind in ("uva", "hbm-first", "managed"):
+        points = [(r["host_gib"], statistics.median(r["step_ms"])) for n, r in result["rows"].items() if n.startswith(f"{kind} ")]
         mx, my = (statistics.mean(p[i] for p in points) for i in (0, 1))
         result[f"slope_{kind}_ms_per_gib"] = round(sum((a - mx) * (b - my) for a, b in points) / sum((a - mx) ** 2 for a, _ in points), 3)
-    result["slope_ratio"] = round(result["slope_host_ms_per_gib"] / result["slope_uva_ms_per_gib"], 4)
+    result["slope_ratios"] = {kind: round(result[f"slope_{kind}_ms_per_gib"] / result["slope_uva_ms_per_gib"], 4) for kind in ("hbm-first", "managed")}
+    result["off_percent"] = {n: round(100 * max((ms / r["predicted_ms"] - 1 for ms in r["step_ms"]), key=abs), 1) for n, r in result["rows"].items()}
     result["tokens_equal"] = len({r["tokens"] for r in result["rows"].values()}) == 1
-    result["uva_log"] = [line[-120:] for e in ("uva 0.5", "uva 4") for line in engines[e].log().splitlines() if "offload" in line.lower()][-6:]
-    result["accounts"] = {n: e.ask("account") for n, e in engines.items() if n.startswith("host")}
     save("overflow", result)
-    for engine in engines.values():
-        engine.stop()
-
-
-def hbm_used() -> int:
-    query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
-    return int(subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()[0]) * MIB
+    print(json.dumps({k: v for k, v in result.items() if k not in ("accounts",)}, indent=1))
 
 
 def starts() -> None:
@@ -182,18 +190,14 @@ def starts() -> None:
     placements = {"native": None} | {name: {"placement": name, "hbm": 20 * GIB} for name in ("hbm-first", "managed", "managed-prefetch")}
     placements["half of the cache on the host"] = {"hbm": 31 * GIB // 2, "host": 4 * GIB}
     compared, result = ("native", "hbm-first", "managed"), head() | {"once": [], "rounds": []}
-    # In a process of its own: it uses CUDA, and this one is forked from.
-    subprocess.run([sys.executable, "-c", "import sys; from pathlib import Path; from serve import write_weights; write_weights(Path(sys.argv[1]))", model], cwd=Path(__file__).parent, check=True)
+    write_weights(model)
 
     def start(name: str) -> dict:
-        while hbm_used() > 2 * GIB:  # the engine before is still giving back
-            time.sleep(0.2)
+        until_empty()
         engine = Engine(f"start {name}", placements[name], model, load_format="auto", kv_cache_memory_bytes=kv)
         row = {"placement": name, "engine_s": engine.wait(), "tokens": engine.step_ms(PROMPTS(16, 128), 65)[1]}
         row["step_ms"] = round(statistics.median(engine.step_ms(PROMPTS(1, 128), 65)[0] for _ in range(7)), 4)
         row |= facts(engine.log())
-        row["init_s"] = round(row["init_engine_s"] - row.get("compile_s", 0), 3)  # profile, KV cache and capture
-        row["load_and_init_s"] = round(row["load_s"] + row["init_s"], 3)
         row["account"] = engine.ask("account")
         engine.stop()
         return row

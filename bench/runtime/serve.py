@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LAUNCHER = ROOT / "assets/vllm/vllm_managed_mem.py"
 GIB = 1 << 30
 VOCABULARY = 32000
+LISTING = "model.safetensors.index.json"
 # 28 layers, so that a step is the GPU's work and not the host's: 11.5 GiB of weights are read at every step.
 LAYERS, KV_HEADS, INNER = 28, 2, 14336
 NATIVE = {"MANAGED_MEM_PLACEMENT": "off"}
@@ -37,15 +38,21 @@ def make_model(layers: int, kv_heads: int, inner: int = 11008) -> Path:
 
 
 def write_weights(folder: Path) -> None:
-    """Random weights as a checkpoint in memory (/dev/shm), so that loading is vLLM's own and no disk is measured."""
+    """Random weights as a checkpoint in memory (/dev/shm), so that loading is vLLM's own and no disk is measured.
+
+    Made by a process of its own, because making them takes CUDA, and some callers fork or want the card empty.
+    """
+    if not (Path("/dev/shm") / folder.name / LISTING).exists():
+        subprocess.run([sys.executable, __file__, folder], check=True)
+
+
+def make_weights(folder: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
     shape = json.loads((folder / "config.json").read_text())
     hidden, inner, kv = shape["hidden_size"], shape["intermediate_size"], shape["num_key_value_heads"] * shape["head_dim"]
-    store, listing = Path("/dev/shm") / folder.name, "model.safetensors.index.json"
-    if (store / listing).exists():
-        return
+    store = Path("/dev/shm") / folder.name
     store.mkdir(exist_ok=True)
     generator = torch.Generator("cuda").manual_seed(0)
 
@@ -65,15 +72,29 @@ def write_weights(folder: Path) -> None:
         tensors, file = (ends if i is None else layer(i)), f"part-{'ends' if i is None else i}.safetensors"
         save_file(tensors, store / file)
         index |= dict.fromkeys(tensors, file)
-    for file in (*set(index.values()), listing):
+    for file in (*set(index.values()), LISTING):
         (folder / file).unlink(missing_ok=True)
         (folder / file).symlink_to(store / file)
-    (store / listing).write_text(json.dumps({"weight_map": index}))
+    (store / LISTING).write_text(json.dumps({"weight_map": index}))
+
+
+def ask_card(fields: str) -> str:
+    """What nvidia-smi says of the card that CUDA_VISIBLE_DEVICES names, the first where it names none."""
+    query = ["nvidia-smi", "-i", os.environ.get("CUDA_VISIBLE_DEVICES", "0"), f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
+    return subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def card() -> dict:
-    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,memory.used", "--format=csv,noheader"]
-    return {"card": subprocess.run(query, capture_output=True, text=True).stdout.strip(), "date": time.strftime("%Y-%m-%d %H:%M")}
+    return {"card": ask_card("name,driver_version,memory.total,memory.used"), "date": time.strftime("%Y-%m-%d %H:%M")}
+
+
+def until_empty(limit: float = 60) -> None:
+    """Waits for what a server or engine before still has to give back to the card."""
+    until = time.time() + limit
+    while (used := int(ask_card("memory.used"))) > 2048:  # MiB
+        if time.time() > until:
+            raise RuntimeError(f"the card is not empty after {limit} s: {used} MiB are in use")
+        time.sleep(0.1)
 
 
 def facts(log: str) -> dict:
@@ -89,6 +110,9 @@ def facts(log: str) -> dict:
         "uva_gib": r"[Tt]otal CPU offloaded parameters: ([\d.]+)",
     }
     numbers = {name: float(found[1]) for name, pattern in patterns.items() if (found := re.search(pattern, log))}
+    if "init_engine_s" in numbers:
+        numbers["init_s"] = round(numbers["init_engine_s"] - numbers.get("compile_s", 0), 3)  # profile, KV cache and capture
+        numbers["load_and_init_s"] = round(numbers["load_s"] + numbers["init_s"], 3)
     return numbers | {"lines": [line for line in log.splitlines() if "managed-mem: process" in line or "managed-mem: device " in line and "KV" in line]}
 
 
@@ -178,8 +202,8 @@ class Server:
                 continue
         return found
 
-    def stop(self) -> None:
-        for sign in (signal.SIGINT, signal.SIGKILL):
+    def stop(self, *signs: int) -> None:
+        for sign in signs or (signal.SIGINT, signal.SIGKILL):
             try:
                 os.killpg(self.process.pid, sign)
                 self.process.wait(15)
@@ -193,3 +217,7 @@ class Server:
 
 def prompts(batch: int, length: int, salt: int = 0) -> list[list[int]]:
     return [[(i * 37 + j * 11 + salt * 101) % (VOCABULARY - 10) + 5 for j in range(length)] for i in range(batch)]
+
+
+if __name__ == "__main__":
+    make_weights(Path(sys.argv[1]))
