@@ -1,5 +1,6 @@
 // vLLM with CUDA managed memory on a GH200: say what changes and whether it is approved, build every stage on
 // the GH200's own BuildKit, release the image, deploy it. What differs between stacks is in Pulumi.STACK.yaml.
+import { setImmediate } from "node:timers/promises";
 import { stackChange } from "./approval/stackChange";
 import { loadConfig } from "./components/config/load";
 import { platformArgs, platformProviders } from "./components/config/platformArgs";
@@ -9,7 +10,10 @@ export = async () => {
     const config = loadConfig();
     const args = platformArgs(config);
     const change = await stackChange(config);
-    const platform = new CmmPlatform("gh200", { ...args, rollback: change.rollback }, { providers: platformProviders(config), dependsOn: change.first });
+    const providers = platformProviders(config);
+    // Their processes start while the platform is planned.
+    await setImmediate();
+    const platform = new CmmPlatform("gh200", { ...args, rollback: change.rollback }, { providers, dependsOn: change.first });
     change.complete(platform, platform.deployRef);
     return {
         /** `REPOSITORY@DIGEST` that is deployed. */
