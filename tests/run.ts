@@ -6,9 +6,9 @@ import * as path from "node:path";
 /*
  * `npm test`: runs the suites, the quick ones first and one after another, beside them the live one, which mostly waits for
  * daemons, and closes with one line of totals. What a suite prints is shown when it has ended.
- * `npm test -- unit components` runs only those; `npm run test:deployment` the live tests of pods, rules and
- * stages, `npm run test:package` the package and its examples as other programs use them. A suite is a folder under
- * tests/, with the tests that stand beside the code they are of; one without a test fails.
+ * `npm test -- unit components` runs only those; `npm run test:deployment` the live tests of pods, rules,
+ * sources and stages, `npm run test:package` the package and its examples as other programs use them. A suite is a folder, with
+ * the tests that stand beside the code they are of; one without a test fails.
  */
 
 interface Totals {
@@ -27,7 +27,8 @@ const vitestSuites: Record<string, string[]> = {
     package: ["tests/package/"],
     program: ["tests/program/"],
     // A live test owns a sandbox and its ports, and the machine's few cores.
-    live: ["tests/live/graph.test.ts", "sandbox/", "--no-file-parallelism"],
+    sandbox: ["sandbox/", "--no-file-parallelism"],
+    live: ["tests/live/graph.test.ts"],
     deployment: ["tests/live/", "--exclude", "tests/live/graph.test.ts", "--no-file-parallelism"],
     examples: ["tests/examples/", "--no-file-parallelism"],
 };
@@ -110,7 +111,7 @@ async function inOrder(names: string[]): Promise<[string, Totals][]> {
     for (const name of names) {
         const since = Date.now();
         const { totals, output } = await (suites[name] as Suite).run();
-        console.log(`tests/${name}\n${output}tests/${name}: ${Math.round((Date.now() - since) / 1000)} s`);
+        console.log(`${name}\n${output}${name}: ${Math.round((Date.now() - since) / 1000)} s`);
         ended.push([name, totals]);
     }
     return ended;
