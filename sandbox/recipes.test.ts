@@ -55,6 +55,11 @@ test("every build argument of the Dockerfiles is used", () => {
   }
 });
 
+test("the base's label names the compiler that is installed", () => {
+  const config = JSON.parse(read("sandbox", "base", "config.json")) as { config: { Labels: Record<string, string> } };
+  expect(read("sandbox", "base", "cuda.txt")).toContain(`nvidia-cuda-nvcc==${config.config.Labels["ai.vllm.gh200.nvcc"]} `);
+});
+
 test("every script parses", () => {
   const scripts = [path.join(vllm, "build"), path.join(root, "assets", "lmcache"), path.join(root, "sandbox", "base")]
     .flatMap((folder) => files(folder))
