@@ -20,12 +20,16 @@ export function sdist(source: string, folder: string): void {
 }
 
 /**
- * Checks the source out at its pin, with the submodules that are named. False where its repository cannot
- * be reached; git's own `url.….insteadOf` leads to a mirror.
+ * Checks the source out at its pin, with the submodules that are named. False, and nothing there, where a
+ * repository cannot be reached; git's own `url.….insteadOf` leads to a mirror.
  */
 export function checkedOut(source: string, folder: string, submodules: string[] = []): boolean {
     const { repository, commit } = defaultSources[source]!;
-    return commit !== undefined && fetched(repository, commit, folder) && submodules.every((at) => submodule(repository, folder, at));
+    const whole = commit !== undefined && fetched(repository, commit, folder) && submodules.every((at) => submodule(repository, folder, at));
+    if (!whole) {
+        fs.rmSync(folder, { recursive: true, force: true });
+    }
+    return whole;
 }
 
 function fetched(repository: string, commit: string, folder: string): boolean {

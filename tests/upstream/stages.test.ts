@@ -17,6 +17,8 @@ const root = new ArmRoot();
 const work = fs.mkdtempSync(path.join(process.env.GH200_UPSTREAM_WORK ?? os.tmpdir(), "gh200-upstream-"));
 const assets = path.join(checkout, "assets", "vllm");
 const results: Recorded[] = [];
+/** As the Dockerfile's toolchain has it. */
+const ldflags = /^ENV LDFLAGS="(.+)"$/m.exec(fs.readFileSync(path.join(assets, "Dockerfile"), "utf8"))![1]!;
 /** The files that hold the most memory take a quarter of an hour each under emulation. */
 const large = process.env.GH200_UPSTREAM_LARGE !== undefined;
 
@@ -69,6 +71,7 @@ function stage(name: string, sources: Places, objects: string[], env: Record<str
             UPSTREAM_RECORD: "/out/record",
             // Empty at first, as on a new builder: what is measured is a compile.
             CCACHE_DIR: "/var/cache/gh200/ccache",
+            LDFLAGS: ldflags,
             ...env,
         },
         {
@@ -111,6 +114,26 @@ test("PyTorch of the root is the real one, for aarch64 and CUDA 13", () => {
     expect(succeeded(root.run("python3 -c 'import torch, platform; print(torch.__version__, torch.version.cuda, platform.machine())'"))).toMatch(/^2\.11\.0(\+cu130)? 13\.0 aarch64$/m);
 }, HOUR);
 
+test("what PyTorch's own builder of extensions links is the same twice, and would not be with the compiler's local symbols", () => {
+    const folder = fs.mkdtempSync(path.join(work, "extension-"));
+    fs.writeFileSync(path.join(folder, "one.cu"), "static __global__ void one(int *value) { *value = 1; }\nvoid run(int *value) { one<<<1, 1>>>(value); }\n");
+    fs.writeFileSync(path.join(folder, "setup.py"), [
+        "from setuptools import setup",
+        "from torch.utils.cpp_extension import BuildExtension, CUDAExtension",
+        'setup(name="one", ext_modules=[CUDAExtension("one", ["one.cu"])], cmdclass={"build_ext": BuildExtension})',
+    ].join("\n"));
+    const digests = (flags: string): string[] => {
+        const build = (number: number) => `python3 setup.py --quiet build_ext --build-temp temp${number} --build-lib lib${number} >log 2>&1`;
+        const output = succeeded(root.run(`cd /out && rm -rf temp* lib* && ${build(1)} && ${build(2)} && sha256sum lib*/*.so`, { TORCH_CUDA_ARCH_LIST: "9.0a", MAX_JOBS: "1", LDFLAGS: flags }, { "/out": folder }));
+        return [...output.matchAll(/^([0-9a-f]{64}) /gm)].map(([, digest]) => digest!);
+    };
+    const [first, second] = digests(`-Xlinker --build-id ${ldflags}`);
+    expect(second).toBe(first);
+    expect(first).toBeDefined();
+    const [named, again] = digests("-Xlinker --build-id");
+    expect(again).not.toBe(named);
+}, HOUR);
+
 test("LMCache 0.4.4: its patch fits, and a kernel compiles", () => {
     sdist("src-lmcache", tree("src-lmcache"));
     const objects = ["*/mem_kernels.o"];
@@ -124,16 +147,17 @@ test("FlashInfer 0.6.6: its package builds, every kernel's source is generated, 
     const built = stage("flashinfer", { "src-flashinfer": tree("src-flashinfer") }, objects);
     compiled(built, objects);
     expect(built.record.objects).toBeGreaterThan(700);
+    const modules = path.join(tree("src-flashinfer"), "build/aot/cached_ops");
+    const files = fs.readdirSync(modules).map((name) => path.join(modules, name, "build.ninja")).filter((file) => fs.existsSync(file));
+    expect(files.filter((file) => !fs.readFileSync(file, "utf8").replace(/ \$\n +/g, " ").includes(ldflags))).toEqual([]);
+    expect(files.length).toBeGreaterThan(700);
 }, 2 * HOUR);
 
 test("vLLM 0.19.0: its three patches fit, CMake configures for sm_90a, and a kernel compiles", () => {
     sdist("src-vllm", tree("src-vllm"));
-    // CUTLASS at the same commit, from FlashInfer's distribution, which lacks the CMakeLists.txt that names these folders to vLLM.
-    sdist("src-flashinfer", tree("src-flashinfer-for-cutlass"));
-    fs.renameSync(path.join(tree("src-flashinfer-for-cutlass"), "3rdparty/cutlass"), tree("src-cutlass"));
-    const folders = { CUTLASS_DIR: "", CUTLASS_INCLUDE_DIR: "/include", CUTLASS_TOOLS_UTIL_INCLUDE_DIR: "/tools/util/include" };
-    const lines = Object.entries(folders).map(([name, folder]) => `set(${name} "\${CMAKE_CURRENT_SOURCE_DIR}${folder}" CACHE PATH "" FORCE)\n`);
-    fs.writeFileSync(path.join(tree("src-cutlass"), "CMakeLists.txt"), lines.join(""));
+    if (!checkedOut("src-cutlass", tree("src-cutlass"))) {
+        cutlassOfFlashInfer(tree("src-cutlass"));
+    }
     const attention = checkedOut("src-vllm-flash-attn", tree("src-vllm-flash-attn"), ["csrc/cutlass"]);
     named(tree("src-vllm"), "flashmla", tree("src-flashmla"));
     named(tree("src-vllm"), "qutlass", tree("src-qutlass"));
@@ -147,7 +171,22 @@ test("vLLM 0.19.0: its three patches fit, CMake configures for sm_90a, and a ker
     const objects = ["*/permute_cols.cu.o", ...(large ? largest : [])];
     const sources = Object.fromEntries(["src-vllm", "src-cutlass", "src-vllm-flash-attn", "src-flashmla", "src-qutlass", "src-triton"].map((name) => [name, tree(name)]));
     compiled(stage("vllm", sources, objects), objects);
+    const built = path.join(tree("src-vllm"), "build");
+    const folder = fs.readdirSync(built).find((name) => name.startsWith("temp."))!;
+    const links = fs.readFileSync(path.join(built, folder, "build.ninja"), "utf8").split(/^build /m).filter((rule) => /^\S+\.so: \w+_LINKER_/.test(rule));
+    expect(links.map((rule) => /^ {2}LINK_FLAGS = (.*)$/m.exec(rule)?.[1])).toEqual(links.map(() => expect.stringContaining(ldflags) as string));
+    expect(links.length).toBeGreaterThan(3);
 }, 3 * HOUR);
+
+/** CUTLASS at the same commit, from FlashInfer's distribution, which lacks the CMakeLists.txt that names these folders to vLLM. */
+function cutlassOfFlashInfer(folder: string): void {
+    const whole = tree("src-flashinfer-for-cutlass");
+    sdist("src-flashinfer", whole);
+    fs.renameSync(path.join(whole, "3rdparty/cutlass"), folder);
+    const folders = { CUTLASS_DIR: "", CUTLASS_INCLUDE_DIR: "/include", CUTLASS_TOOLS_UTIL_INCLUDE_DIR: "/tools/util/include" };
+    const lines = Object.entries(folders).map(([name, place]) => `set(${name} "\${CMAKE_CURRENT_SOURCE_DIR}${place}" CACHE PATH "" FORCE)\n`);
+    fs.writeFileSync(path.join(folder, "CMakeLists.txt"), lines.join(""));
+}
 
 test("InfiniStore: the whole stage, to a wheel that its own checks accept", (context) => {
     context.skip(!checkedOut("src-infinistore", tree("src-infinistore")), `${defaultSources["src-infinistore"]!.repository} cannot be reached`);
@@ -156,15 +195,24 @@ test("InfiniStore: the whole stage, to a wheel that its own checks accept", (con
 }, 2 * HOUR);
 
 test("FlashAttention 3: 222 CUDA files for Hopper, and one of them compiles", () => {
-    // xFormers' distribution carries FlashAttention, whose own has no CUDA file of hopper/: byte for byte the folder that its repository
-    // had from 2025-10-24 to 2025-12-02 (26ba559e), older than the pin.
-    sdist("src-flash-attention", tree("xformers"));
-    fs.renameSync(path.join(tree("xformers"), "third_party/flash-attention"), tree("src-flash-attention"));
-    fs.renameSync(path.join(tree("src-flash-attention"), "csrc/cutlass"), tree("src-flash-attn-cutlass"));
-    // Read for the package's description, and left out of that distribution.
-    fs.writeFileSync(path.join(tree("src-flash-attention"), "README.md"), "");
-    const objects = ["*/flash_fwd_combine.o", ...(large ? ["*/flash_fwd_hdim128_bf16_split_sm90.o"] : [])];
+    if (!checkedOut("src-flash-attn-cutlass", tree("src-flash-attn-cutlass")) || !checkedOut("src-flash-attention", tree("src-flash-attention"))) {
+        flashAttentionOfXformers(tree("src-flash-attention"), tree("src-flash-attn-cutlass"));
+    }
+    const objects = ["*/flash_prepare_scheduler.o", ...(large ? ["*/flash_fwd_combine.o", "*/flash_fwd_hdim128_bf16_split_sm90.o"] : [])];
     const built = stage("flash-attention", { "src-flash-attention": tree("src-flash-attention"), "src-flash-attn-cutlass": tree("src-flash-attn-cutlass") }, objects);
     compiled(built, objects);
     expect(built.record.cuda).toBe(222);
 }, 2 * HOUR);
+
+/**
+ * xFormers' distribution carries FlashAttention, whose own has no CUDA file of hopper/: byte for byte the folder that its repository
+ * had from 2025-10-24 to 2025-12-02 (26ba559e), older than the pin.
+ */
+function flashAttentionOfXformers(folder: string, cutlass: string): void {
+    sdist("src-flash-attention", tree("xformers"));
+    fs.rmSync(cutlass, { recursive: true, force: true });
+    fs.renameSync(path.join(tree("xformers"), "third_party/flash-attention"), folder);
+    fs.renameSync(path.join(folder, "csrc/cutlass"), cutlass);
+    // Read for the package's description, and left out of that distribution.
+    fs.writeFileSync(path.join(folder, "README.md"), "");
+}

@@ -30,12 +30,15 @@ def get_version():
 class CustomBuildExt(build_ext):
     def build_extension(self, extension):
         import os
+        import shlex
         import sysconfig
 
         output = self.get_ext_fullpath(extension.name)
         os.makedirs(os.path.dirname(output), exist_ok=True)
         include = sysconfig.get_paths()["include"]
-        command = ["g++", "-std=c++17", "-O1", "-fPIC", "-shared", "-s", "-Wl,--build-id=none", f"-I{include}"]
+        # As meson takes it.
+        link = shlex.split(os.environ.get("LDFLAGS", ""))
+        command = ["g++", "-std=c++17", "-O1", "-fPIC", "-shared", *link, "-Wl,--build-id", f"-I{include}"]
         subprocess.check_call([*command, "src/infinistore.cpp", "-o", output, "-luv", "-libverbs"])
 
 

@@ -1,5 +1,5 @@
-"""STAND-IN for torch.utils.cpp_extension: the same names, commands and environment (TORCH_CUDA_ARCH_LIST, PYTORCH_NVCC, CXX),
-without ninja. Compiles for real."""
+"""STAND-IN for torch.utils.cpp_extension: the same names, commands and environment (TORCH_CUDA_ARCH_LIST, PYTORCH_NVCC, CXX; LDFLAGS
+as setuptools takes it), without ninja. Compiles for real."""
 import os
 import shlex
 import subprocess
@@ -56,7 +56,8 @@ class BuildExtension(build_ext):
         output = self.get_ext_fullpath(extension.name)
         os.makedirs(os.path.dirname(output), exist_ok=True)
         libraries = [f"-L{p}" for p in library_paths("cuda")] + ["-lc10_cuda", "-lcudart"]
-        self._run(["g++", "-shared", "-Wl,--build-id=none", "-o", output, *objects, *libraries])
+        # A build ID, as Ubuntu's compiler makes it unasked: a hash of all that is linked.
+        self._run(["g++", "-shared", *shlex.split(os.environ.get("LDFLAGS", "")), "-Wl,--build-id", "-o", output, *objects, *libraries])
 
     def _run(self, command):
         print(shlex.join(command), flush=True)

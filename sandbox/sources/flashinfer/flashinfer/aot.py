@@ -18,4 +18,5 @@ def compile_and_package_modules(out_dir, build_dir, project_root, config=None, v
     includes = [f"-I{path}" for path in include_paths("cuda")]
     subprocess.run([*nvcc, *flags, "-std=c++17", "-Xcompiler", "-fPIC", *includes, "-c", "csrc/norm.cu", "-o", f"{build_dir}/norm.o"], cwd=project_root, check=True)
     libraries = [f"-L{path}" for path in library_paths("cuda")] + ["-lc10_cuda", "-lcudart"]
-    subprocess.run(["g++", "-shared", "-s", "-Wl,--build-id=none", "-o", target, f"{build_dir}/norm.o", *libraries], check=True)
+    link = shlex.split(os.environ.get("FLASHINFER_EXTRA_LDFLAGS", ""))
+    subprocess.run(["g++", "-shared", *link, "-Wl,--build-id", "-o", target, f"{build_dir}/norm.o", *libraries], check=True)
