@@ -133,7 +133,7 @@ def warm() -> None:
 def overflow() -> None:
     """Part of the weights on the host, batch 16, 128 tokens of context: both placements against --cpu-offload-gb.
 
-    managed comes when the others are gone, so that all it holds (28 GiB) is under half of what the card has free.
+    managed comes when the others are gone, so that all it holds (26 GiB) is under half of what the card has free.
     """
     result, kv, model, sizes = head() | {"link_gbps": LINK_GBPS, "rows": {}, "accounts": {}}, GIB // 2, make_model(16, 4), (0.5, 1, 2, 4)
     asked, native = PROMPTS(16, 128), Engine("overflow native", None, model, kv_cache_memory_bytes=kv)

@@ -70,6 +70,7 @@ def overflow(path: str, placement: str) -> dict:
     """Weights and cache overflow by 1 GiB each; activations and graph outputs are made among them."""
     import torch
     from managed_mem.library import KV, OTHER, WEIGHTS, load
+    from managed_mem.self_test import pointer_kind
 
     library = load(path)
     library.place(placement)
@@ -95,10 +96,9 @@ def overflow(path: str, placement: str) -> dict:
     runtime = ctypes.CDLL("libcudart.so.13")
 
     def prefers_host(t):
-        kind, where = (ctypes.c_int * 12)(), ctypes.c_int(-9)
-        runtime.cudaPointerGetAttributes(kind, ctypes.c_void_p(t.data_ptr()))
-        if kind[0] != 3:
+        if pointer_kind(t) != "managed":
             return False
+        where = ctypes.c_int(-9)
         runtime.cudaMemRangeGetAttribute(ctypes.byref(where), ctypes.c_size_t(4), 2, ctypes.c_void_p(t.data_ptr()), ctypes.c_size_t(4096))
         return where.value == -1
 

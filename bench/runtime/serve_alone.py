@@ -10,7 +10,8 @@ its step. It is killed, and the card is empty again, before the next one touches
 
 All servers of a run import vLLM before the first is measured, and wait there without CUDA: importing takes as long as the rest of a start.
 They are the launcher's own processes; what waits is their `vllm` command, which is made here. The engine is forked from the API server
-(VLLM_WORKER_MULTIPROC_METHOD), so that it does not import again. Managed memory: 20 GiB.
+(VLLM_WORKER_MULTIPROC_METHOD), so that it does not import again. Managed memory: 20 GiB. Two runs at once on two cards share the host and its
+slow moments: enough for decode steps, but the start-up times of the two are then no independent pairs.
 """
 
 import argparse
