@@ -38,6 +38,7 @@ export interface StageFacts {
 
 const estimate = (value: number, source: string): Figure => ({ value, basis: "estimate", source });
 const hopperCompiles = "nvcc 13.2.51, six FlashAttention 3 files for sm_90a, x86-64, 2026-11-24: 5.4 to 6.9 GB, 84 to 137 CPU s";
+const recorded = "bench/stages/RESULTS.md";
 const download = estimate(1, "a download or a copy");
 
 /** The seven stages in the order they are built. */
@@ -72,7 +73,7 @@ export const stageTable: readonly StageFacts[] = [
         wheels: { flashinfer_python: "python", flashinfer_jit_cache: "gpu" },
         compiled: true,
         memoryPerJobGiB: { value: 8, basis: "upstream", source: "FlashInfer's scripts/build_flashinfer_jit_cache_whl.sh divides free memory by it on aarch64" },
-        minutes: estimate(110, "3,701 CUDA files for 9.0a (tests/upstream, 2026-11-24), taken as 20 CPU s each"),
+        minutes: estimate(150, `3,701 CUDA files, 96,000 CPU s of x86-64 by a sample of 25, at 11 jobs (${recorded})`),
     },
     {
         target: "build-lmcache",
@@ -81,9 +82,9 @@ export const stageTable: readonly StageFacts[] = [
         locks: ["build"],
         wheels: { lmcache: "gpu" },
         compiled: true,
-        memoryPerJobGiB: { value: 3, basis: "upstream", source: "LMCache's setup_extensions/build_profiles/cuda.py: 2.7 to 3.0 GiB on CUDA 13; mem_kernels.cu here: 2.6 GiB (tests/upstream, 2026-11-24)" },
+        memoryPerJobGiB: { value: 3, basis: "upstream", source: "LMCache's setup_extensions/build_profiles/cuda.py: 2.7 to 3.0 GiB on CUDA 13; mem_kernels.cu here: 2.6 GiB (tests/upstream, 2026-11-25)" },
         nvccThreads: 1,
-        minutes: estimate(4, "six CUDA files"),
+        minutes: estimate(4, `six CUDA files, 89 CPU s of x86-64 the one that was measured, and packaging (${recorded})`),
     },
     {
         target: "build-flash-attention",
@@ -95,7 +96,7 @@ export const stageTable: readonly StageFacts[] = [
         lostWithout: "flash_attn_interface for programs other than vLLM, which brings FA3 kernels of its own",
         memoryPerJobGiB: { value: 6.9, basis: "measured", source: hopperCompiles },
         nvccThreads: 1,
-        minutes: estimate(35, `222 files; ${hopperCompiles}`),
+        minutes: estimate(35, `222 CUDA files at 97 CPU s of x86-64, the mean of those six, at 13 jobs, and packaging (${recorded})`),
     },
     {
         target: "build-vllm",
@@ -104,9 +105,9 @@ export const stageTable: readonly StageFacts[] = [
         locks: ["build"],
         wheels: { vllm: "gpu" },
         compiled: true,
-        memoryPerJobGiB: { value: 6.9, basis: "measured", source: `it compiles the same kernels; ${hopperCompiles}` },
+        memoryPerJobGiB: { value: 6.9, basis: "measured", source: `it compiles the same kernels, its own take 3.0 GiB (${recorded}); ${hopperCompiles}` },
         nvccThreads: 1,
-        minutes: estimate(60, "vLLM's own 25 min on a GH200 with 66 jobs, which would not fit the memory here"),
+        minutes: estimate(60, `366 CUDA files, 40,600 CPU s of x86-64 by a sample of 12, at 13 jobs, and packaging (${recorded})`),
     },
     {
         target: "build-infinistore",

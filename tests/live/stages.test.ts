@@ -93,6 +93,13 @@ describe("plain docker buildx build", () => {
         expect(Object.keys(info.sources as object)).toContain("src-vllm");
     }, 10 * MINUTE);
 
+    test("--target verify checks the assembled image as its user will run it", () => {
+        const { status, output } = buildx.build("verify");
+        expect(status, output.slice(-4000)).toBe(0);
+        // What the launcher says in the check: it was run, not taken from the cache.
+        expect(output).toMatch(/^#\d+ [\d.]+ command +\S+vllm serve model /m);
+    }, 30 * MINUTE);
+
     test.each([
         ["EXPECTED_TORCH", "2.12.0", "base image, PyTorch: 2.11.0a0+standin.nv26.03: not what this image is built for; accepted: 2.12.0*"],
         ["EXPECTED_CUDA", "13.3", "base image, nvcc: 13.2.51: not what this image is built for; accepted: 13.3.*"],
