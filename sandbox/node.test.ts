@@ -178,7 +178,7 @@ describe("the real node", () => {
       const pod = (await pods(api)).find(isReady);
       return pod === undefined ? undefined : ask(pod.status.podIP!, "/").catch(() => undefined);
     });
-  }, 3 * MINUTE);
+  }, 10 * MINUTE);
 
   test("simulated nodes take only pods that ask for them", async () => {
     await sandbox("up", "--no-up", "--simulated-nodes", "2");

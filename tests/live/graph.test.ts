@@ -26,7 +26,8 @@ beforeAll(async () => {
     machine = await sandbox.machine();
 }, 60 * MINUTE);
 
-afterAll(() => sandbox?.down(), 3 * MINUTE);
+// On a busy disk the layers of a sandbox take minutes to remove.
+afterAll(() => sandbox?.down(), 10 * MINUTE);
 
 const marker = (text: string) => `\nextern "C" const char *live_test_marker() { return "${text}"; }\n`;
 
@@ -303,7 +304,7 @@ describe("the end", () => {
         expect(processesUnder(sandbox.folder)).toEqual([]);
         expect(fs.readFileSync("/proc/mounts", "utf8")).not.toContain(sandbox.folder);
         expect(fs.existsSync(sandbox.folder)).toBe(false);
-    }, 3 * MINUTE);
+    }, 10 * MINUTE);
 });
 
 interface PodList {

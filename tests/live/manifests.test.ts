@@ -77,7 +77,7 @@ afterAll(() => {
     sandbox?.kubectl("delete", "namespace", "everything", "nodes", "--wait=false");
     // A sandbox that was given is left as it is.
     process.env.GH200_TEST_SANDBOX === undefined ? sandbox?.down() : sandbox?.forget();
-}, 3 * MINUTE);
+}, 10 * MINUTE);
 
 test("all kinds of object are among them", () => {
     expect([...new Set(manifests.map(({ kind }) => kind))].sort()).toEqual([

@@ -34,7 +34,7 @@ beforeAll(async () => {
 }, 60 * MINUTE);
 
 // A sandbox that was given is left as it is.
-afterAll(() => (process.env.GH200_TEST_SANDBOX === undefined ? sandbox?.down() : sandbox?.forget()), 3 * MINUTE);
+afterAll(() => (process.env.GH200_TEST_SANDBOX === undefined ? sandbox?.down() : sandbox?.forget()), 10 * MINUTE);
 
 const up = () => machine.upWith(config);
 const marker = (text: string) => `\nextern "C" const char *live_test_marker() { return "${text}"; }\n`;

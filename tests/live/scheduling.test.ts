@@ -20,7 +20,7 @@ beforeAll(async () => {
     machine = await sandbox.machine();
 }, 5 * MINUTE);
 // A sandbox that was given is left as it is.
-afterAll(() => (process.env.GH200_TEST_SANDBOX === undefined ? sandbox?.down() : sandbox?.forget()), 3 * MINUTE);
+afterAll(() => (process.env.GH200_TEST_SANDBOX === undefined ? sandbox?.down() : sandbox?.forget()), 10 * MINUTE);
 
 const kubectl = (...args: string[]) => sandbox.kubectl(...args);
 const nodes = ["gh200-simulated-0", "gh200-simulated-1", "gh200-simulated-2", "gh200-simulated-3"];

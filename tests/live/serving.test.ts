@@ -25,7 +25,7 @@ beforeAll(async () => {
     released = String((await machine.outputs()).deployRef);
 }, 30 * MINUTE);
 // A sandbox that was given is left as it is.
-afterAll(() => (process.env.GH200_TEST_SANDBOX === undefined ? sandbox?.down() : sandbox?.forget()), 3 * MINUTE);
+afterAll(() => (process.env.GH200_TEST_SANDBOX === undefined ? sandbox?.down() : sandbox?.forget()), 10 * MINUTE);
 
 type Section = Record<string, unknown>;
 

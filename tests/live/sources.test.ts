@@ -20,7 +20,7 @@ beforeAll(async () => {
 }, 60 * MINUTE);
 
 // A sandbox that was given is left as it is.
-afterAll(() => (process.env.GH200_TEST_SANDBOX === undefined ? sandbox?.down() : sandbox?.forget()), 3 * MINUTE);
+afterAll(() => (process.env.GH200_TEST_SANDBOX === undefined ? sandbox?.down() : sandbox?.forget()), 10 * MINUTE);
 
 function ok(answer: Answer): Answer {
     expect(answer.status, answer.output.slice(-4000)).toBe(0);

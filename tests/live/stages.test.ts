@@ -23,7 +23,7 @@ afterAll(() => {
     buildx?.remove();
     sandbox?.down();
     fs.rmSync(out, { recursive: true, force: true });
-}, 3 * MINUTE);
+}, 10 * MINUTE);
 
 describe("BuildKit's own checks", () => {
     test.each([
