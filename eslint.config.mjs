@@ -15,6 +15,13 @@ export default tseslint.config(
         },
     },
     // Vitest's matchers are of type any.
-    { files: ["tests/**/*.ts", "**/*.test.ts"], rules: { "@typescript-eslint/no-unsafe-assignment": "off", "@typescript-eslint/no-unsafe-return": "off", "@typescript-eslint/no-unnecessary-type-assertion": "off" } },
+    {
+        files: ["tests/**/*.ts", "**/*.test.ts"],
+        rules: {
+            "@typescript-eslint/no-unsafe-assignment": "off",
+            "@typescript-eslint/no-unsafe-return": "off",
+            "@typescript-eslint/no-unnecessary-type-assertion": "off",
+        },
+    },
     { files: ["**/*.mjs", "**/*.mts"], ...tseslint.configs.disableTypeChecked },
 );

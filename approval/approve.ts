@@ -31,18 +31,24 @@ main(async () => {
         throw new Problem(`stack ${options.stack}: is as it was deployed, so there is nothing to approve`);
     }
     if (next.needs !== options.decision) {
-        throw new Problem(`change ${change}: is ${articled[next.needs]}; accepted: npm run approve -- -s ${options.stack}${next.needs === "update" ? "" : ` --${next.needs} REASON`}`);
+        throw new Problem(
+            `change ${change}: is ${articled[next.needs]}; accepted: npm run approve -- -s ${options.stack}${next.needs === "update" ? "" : ` --${next.needs} REASON`}`,
+        );
     }
     const signers = fs.existsSync(signersFile) ? fs.readFileSync(signersFile, "utf8") : "";
     const { approver, signers: allowed } = trusted({ ledger, approver: next.approver, signers });
     const words = options.decision === "destroy" ? ["everything that the stack has deployed is removed"] : describeChange(ledger.deployed?.facts, next.facts);
-    console.log([`stack     ${stack}`, `change    ${change}`, `decision  ${options.decision}`, `approver  ${approver}`, ...words.map((line) => `  ${line}`)].join("\n"));
+    console.log(
+        [`stack     ${stack}`, `change    ${change}`, `decision  ${options.decision}`, `approver  ${approver}`, ...words.map((line) => `  ${line}`)].join("\n"),
+    );
     await confirm(options.change, change);
     const statement: Statement = { stack, change, decision: options.decision, approver, time: new Date().toISOString(), reason: options.reason, words };
     const record = sign(statement, options.key);
     const unsigned = signatureProblem(record, approver, allowed);
     if (unsigned !== undefined) {
-        throw new Problem(`${options.key}: signs, but not for ${approver} (${unsigned}); accepted: a key of ${approver} in ${signersFile}${ledger.attempt ? " as it was at the last update" : ""}`);
+        throw new Problem(
+            `${options.key}: signs, but not for ${approver} (${unsigned}); accepted: a key of ${approver} in ${signersFile}${ledger.attempt ? " as it was at the last update" : ""}`,
+        );
     }
     const file = recordFile(options.stack);
     fs.mkdirSync(path.dirname(file), { recursive: true });
@@ -116,7 +122,10 @@ function parse(args: string[]): { stack: string; decision: Decision; reason: str
     const text = { type: "string" } as const;
     let values;
     try {
-        values = parseArgs({ args, options: { stack: { ...text, short: "s" }, "after-failure": text, rollback: text, destroy: text, key: text, change: text, "config-file": text } }).values;
+        values = parseArgs({
+            args,
+            options: { stack: { ...text, short: "s" }, "after-failure": text, rollback: text, destroy: text, key: text, change: text, "config-file": text },
+        }).values;
     } catch (error) {
         throw new Problem(`${(error as Error).message}\n${USAGE}`);
     }

@@ -144,7 +144,12 @@ export function verdictLines(verdict: Verdict, words: readonly string[]): string
         return ["change digest: none, nothing that decides the result differs from what is deployed"];
     }
     const state = !verdict.gated ? "needs no approval on this stack" : verdict.problems.length === 0 ? "approved" : "an update is refused:";
-    return [`change digest: ${verdict.change} (${state})`, ...verdict.problems.map(problemLine).map((line) => `  ${line}`), "what changes:", ...shortened(words).map((line) => `  ${line}`)];
+    return [
+        `change digest: ${verdict.change} (${state})`,
+        ...verdict.problems.map(problemLine).map((line) => `  ${line}`),
+        "what changes:",
+        ...shortened(words).map((line) => `  ${line}`),
+    ];
 }
 
 /** More lines than this are read by nobody; the digest covers them all the same. */

@@ -74,7 +74,8 @@ export function ledgerOf(resources: { urn: string; type: string; outputs?: Recor
 /** What the next complete update leaves: itself, and the one before it among the earlier ones. */
 export function nextDeployed(ledger: Ledger, next: Pick<Deployed, "to" | "facts" | "versions" | "builder">, serial: number): Deployed {
     const { deployed } = ledger;
-    const earlier = deployed === undefined || deployed.to === next.to ? (deployed?.earlier ?? []) : [...deployed.earlier.filter((to) => to !== next.to), deployed.to];
+    const earlier =
+        deployed === undefined || deployed.to === next.to ? (deployed?.earlier ?? []) : [...deployed.earlier.filter((to) => to !== next.to), deployed.to];
     return { ...next, earlier: earlier.slice(-rememberedUpdates), serial };
 }
 

@@ -52,7 +52,10 @@ export function sign(statement: Statement, key: string): Record {
         const file = path.join(folder, "statement");
         fs.writeFileSync(file, signedText(statement));
         // The agent or a passphrase may be asked for: ssh-keygen talks to the terminal itself.
-        const { status, error, stderr } = spawnSync("ssh-keygen", ["-Y", "sign", "-f", key, "-n", namespace, file], { encoding: "utf8", stdio: ["inherit", "ignore", "pipe"] });
+        const { status, error, stderr } = spawnSync("ssh-keygen", ["-Y", "sign", "-f", key, "-n", namespace, file], {
+            encoding: "utf8",
+            stdio: ["inherit", "ignore", "pipe"],
+        });
         if (status !== 0) {
             throw new Error(`ssh-keygen could not sign with ${key}: ${(error?.message ?? stderr).trim()}`);
         }

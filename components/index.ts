@@ -6,7 +6,15 @@ export { ImageRelease, type ImageReleaseArgs } from "./image/imageRelease";
 export { LmcacheImage, type LmcacheImageArgs } from "./image/lmcacheImage";
 export { BuilderPlace, CoherentMode, Gh200Node, type Gh200NodeArgs, type NodeProbeArgs, ProbeMethod } from "./node";
 export { CmmPlatform } from "./platform/cmmPlatform";
-export { type BaseImageArgs, type CmmPlatformArgs, type ImageArgs, type RegistryArgs, type SourceArgs, type StagesArgs, TritonOrigin } from "./platform/cmmPlatformArgs";
+export {
+    type BaseImageArgs,
+    type CmmPlatformArgs,
+    type ImageArgs,
+    type RegistryArgs,
+    type SourceArgs,
+    type StagesArgs,
+    TritonOrigin,
+} from "./platform/cmmPlatformArgs";
 export {
     type AutoscalingArgs,
     LmcacheServer,

@@ -44,5 +44,13 @@ export function componentSchema(): PackageSchema {
     const classes = Object.values(components).flatMap((value) => (typeof value === "function" ? [value.name] : []));
     // `main` is the plug-in's entry; without it inference starts at index.ts.
     const analyzed = new Analyzer(PACKAGE, name, { ...manifest, main: "index.ts", exports: undefined }, new Set(classes)).analyze();
-    return generateSchema(name, manifest.version, manifest.description, analyzed.components, analyzed.typeDefinitions, analyzed.dependencies, scope) as PackageSchema;
+    return generateSchema(
+        name,
+        manifest.version,
+        manifest.description,
+        analyzed.components,
+        analyzed.typeDefinitions,
+        analyzed.dependencies,
+        scope,
+    ) as PackageSchema;
 }

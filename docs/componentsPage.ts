@@ -9,7 +9,14 @@ export function componentsPage(schema: PackageSchema): string {
         "An input marked `plain` is known when the program is written: it decides which resources there are. All others take outputs too.",
     ];
     for (const [token, component] of sorted(schema.resources)) {
-        lines.push("", `## ${short(token)}`, "", ...paragraphs(component.description), "", ...table("input", component.inputProperties, component.requiredInputs));
+        lines.push(
+            "",
+            `## ${short(token)}`,
+            "",
+            ...paragraphs(component.description),
+            "",
+            ...table("input", component.inputProperties, component.requiredInputs),
+        );
         lines.push("", ...table("output", component.properties));
     }
     lines.push("", "# Types");
@@ -44,4 +51,12 @@ function typeOf({ type, $ref, items, additionalProperties }: Property): string {
 
 const short = (token: string): string => token.split(":").at(-1) ?? token;
 const sorted = <T>(record: Record<string, T>): [string, T][] => Object.entries(record).sort(([a], [b]) => (a < b ? -1 : 1));
-const paragraphs = (text: TypeSpec["description"]): string[] => (text === undefined ? [] : [text.trim().replace(/\s*\n\s*/g, " ").replaceAll("|", "\\|")]);
+const paragraphs = (text: TypeSpec["description"]): string[] =>
+    text === undefined
+        ? []
+        : [
+              text
+                  .trim()
+                  .replace(/\s*\n\s*/g, " ")
+                  .replaceAll("|", "\\|"),
+          ];

@@ -71,14 +71,26 @@ export function stagesPage(text = fs.readFileSync(STAGES_PAGE, "utf8")): string 
         "| --- | --- | --- | --- | --- | --- |",
         ...stageTable.map((stage) => {
             const wheels = Object.entries(stage.wheels).map(([project, content]) => `${project} (${content})`);
-            const cells = [`\`${stage.target}\``, stage.delivers, stage.sources.join(", "), wheels.join(", "), figure(stage.memoryPerJobGiB, "GiB"), figure(stage.minutes, "min")];
+            const cells = [
+                `\`${stage.target}\``,
+                stage.delivers,
+                stage.sources.join(", "),
+                wheels.join(", "),
+                figure(stage.memoryPerJobGiB, "GiB"),
+                figure(stage.minutes, "min"),
+            ];
             return `| ${cells.join(" | ")} |`;
         }),
         "",
-        ...stageTable.flatMap(({ target, lostWithout }) => (lostWithout === undefined ? [] : [`\`${target}\` can be left out (\`stages.disabled\`). Lost without it: ${lostWithout}.`, ""])),
+        ...stageTable.flatMap(({ target, lostWithout }) =>
+            lostWithout === undefined ? [] : [`\`${target}\` can be left out (\`stages.disabled\`). Lost without it: ${lostWithout}.`, ""],
+        ),
         "| source | repository | ref | commit |",
         "| --- | --- | --- | --- |",
-        ...Object.entries(defaultSources).map(([name, { repository, ref, commit, because }]) => `| ${name} | ${repository} | ${ref}${because === undefined ? "" : `: ${because}`} | ${commit ?? "unpinned"} |`),
+        ...Object.entries(defaultSources).map(
+            ([name, { repository, ref, commit, because }]) =>
+                `| ${name} | ${repository} | ${ref}${because === undefined ? "" : `: ${because}`} | ${commit ?? "unpinned"} |`,
+        ),
         "",
         "| not built from source | what is done | why |",
         "| --- | --- | --- |",

@@ -21,7 +21,10 @@ function describe(step: StepMetadata): Problem {
 /** `: BEFORE → AFTER` of a property path such as `spec.template.spec.containers[0].image`. Only plain values are shown: others may hold secrets. */
 function values(step: StepMetadata, property: string): string {
     const at = (root: Record<string, unknown> | undefined): unknown =>
-        property.split(/[.[\]]+/).filter(Boolean).reduce<unknown>((value, key) => (value as Record<string, unknown> | undefined)?.[key], root);
+        property
+            .split(/[.[\]]+/)
+            .filter(Boolean)
+            .reduce<unknown>((value, key) => (value as Record<string, unknown> | undefined)?.[key], root);
     const [before, after] = [at(step.old?.outputs) ?? at(step.old?.inputs), at(step.new?.outputs) ?? at(step.new?.inputs)];
     const plain = (value: unknown) => value === undefined || ["string", "number", "boolean"].includes(typeof value);
     return plain(before) && plain(after) ? ` ${JSON.stringify(before) ?? "none"} → ${JSON.stringify(after) ?? "none"}` : "";
@@ -47,5 +50,11 @@ export function tagDrift(releaseRef: string, deployRef: string, digest: string |
 export function builderDrift(endpoint: string, recorded: string | undefined, found: string): Problem[] {
     return recorded === undefined || recorded === "" || recorded === found
         ? []
-        : [{ path: `builder ${endpoint}`, wrong: `was replaced: worker ${recorded} → ${found}`, fix: "its cache is another; the next build compiles from nothing" }];
+        : [
+              {
+                  path: `builder ${endpoint}`,
+                  wrong: `was replaced: worker ${recorded} → ${found}`,
+                  fix: "its cache is another; the next build compiles from nothing",
+              },
+          ];
 }

@@ -23,7 +23,12 @@ export function readCertificates(files: CertificateFiles): ReadCertificates {
     const key = readPem("--builder-key", files.key, "private key", createPrivateKey);
     const problems = [...ca.problems, ...cert.problems, ...key.problems];
     if (cert.text !== "" && key.text !== "" && !new X509Certificate(cert.text).checkPrivateKey(createPrivateKey(key.text))) {
-        problems.push({ path: "--builder-key", value: files.key, wrong: `is not the key of ${files.cert}`, accepted: "the key that the certificate was made with" });
+        problems.push({
+            path: "--builder-key",
+            value: files.key,
+            wrong: `is not the key of ${files.cert}`,
+            accepted: "the key that the certificate was made with",
+        });
     }
     return { ca: ca.text, cert: cert.text, key: key.text, problems };
 }

@@ -20,7 +20,13 @@ export function ambientKubeconfig(): KubeConfig | undefined {
 
 /** Whether the context is there, which is a question for this machine alone. */
 export function contextProblems(context: string): Problem[] {
-    const problem = (wrong: string, accepted = "a context of the ambient kubeconfig, or none"): Problem => ({ path: "--context", value: context, wrong, accepted, fix: "set KUBECONFIG, or take --context none for a cluster that is still to come" });
+    const problem = (wrong: string, accepted = "a context of the ambient kubeconfig, or none"): Problem => ({
+        path: "--context",
+        value: context,
+        wrong,
+        accepted,
+        fix: "set KUBECONFIG, or take --context none for a cluster that is still to come",
+    });
     try {
         const names = ambientKubeconfig()?.contexts.map(({ name }) => name);
         if (names === undefined) {
@@ -51,9 +57,14 @@ export async function apiServerVersion(context: string): Promise<string> {
     return new Promise((resolve, reject) => {
         const request = https.get(`${server}/version`, options, (response) => {
             let text = "";
-            response.setEncoding("utf8").on("data", (chunk: string) => (text += chunk)).once("end", () => {
-                response.statusCode === 200 ? resolve((JSON.parse(text) as { gitVersion: string }).gitVersion) : reject(new Error(`${server} answered ${response.statusCode}`));
-            });
+            response
+                .setEncoding("utf8")
+                .on("data", (chunk: string) => (text += chunk))
+                .once("end", () => {
+                    response.statusCode === 200
+                        ? resolve((JSON.parse(text) as { gitVersion: string }).gitVersion)
+                        : reject(new Error(`${server} answered ${response.statusCode}`));
+                });
         });
         request.on("timeout", () => request.destroy(new Error(`${server} did not answer within ${answerTimeoutMs / 1000} s`)));
         request.once("error", reject);

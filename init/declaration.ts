@@ -83,7 +83,13 @@ const measured = new Map<string, Gh200NodeArgs | Problem>();
 function measuredFacts(where: string, offline: boolean): Gh200NodeArgs | Problem {
     const isFolder = where.includes("/");
     if (offline && !isFolder) {
-        return { path: "--node", value: where, wrong: "is not asked with --offline", accepted: "a folder with what was saved on the node, or none", fix: "--node none --profile PROFILE" };
+        return {
+            path: "--node",
+            value: where,
+            wrong: "is not asked with --offline",
+            accepted: "a folder with what was saved on the node, or none",
+            fix: "--node none --profile PROFILE",
+        };
     }
     const known = measured.get(where);
     if (known !== undefined) {
@@ -95,7 +101,13 @@ function measuredFacts(where: string, offline: boolean): Gh200NodeArgs | Problem
 }
 
 function nodeFacts(where: string, isFolder: boolean): Gh200NodeArgs | Problem {
-    const problem = (wrong: string): Problem => ({ path: "--node", value: where, wrong, accepted: "NAME or USER@NAME of a GH200 that ssh reaches, or a folder as of npm run node:check -- --files", fix: "--node none --profile PROFILE declares the node instead" });
+    const problem = (wrong: string): Problem => ({
+        path: "--node",
+        value: where,
+        wrong,
+        accepted: "NAME or USER@NAME of a GH200 that ssh reaches, or a folder as of npm run node:check -- --files",
+        fix: "--node none --profile PROFILE declares the node instead",
+    });
     try {
         const memory = declarationOf(isFolder ? readSaved(where) : askOverSsh(where), solderedMiB);
         if (memory === undefined) {

@@ -19,7 +19,7 @@ export async function askAll(steps: readonly Step[], start: Answers, terminal: T
 
 async function askStep(step: Step, start: Answers, terminal: Terminal): Promise<Answers> {
     let offered: Answers = {};
-    for (let answers = start; ; ) {
+    for (let answers = start; ;) {
         terminal.say(step.title, bold);
         const asked = await askQuestions(step.questions, answers, offered, terminal);
         // An answer may be refused because of one that came after it.

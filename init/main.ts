@@ -42,7 +42,12 @@ main(async () => {
         return 0;
     }
     if (!process.stdin.isTTY) {
-        const noTerminal = { path: "--yes", wrong: "is missing, and standard input is no terminal to ask at", accepted: "--yes, with a flag for each answer", fix: "npm run init -- --help" };
+        const noTerminal = {
+            path: "--yes",
+            wrong: "is missing, and standard input is no terminal to ask at",
+            accepted: "--yes, with a flag for each answer",
+            fix: "npm run init -- --help",
+        };
         refuse([...missingProblems(withPresets(answers)), ...answerProblems(answers), noTerminal]);
     }
     await withTerminal(interrupted, async (terminal) => {
@@ -79,7 +84,13 @@ function usage(): string[] {
         ...questions.map(({ flag, asks, accepts, consent }) => ({ name: `--${flag}`, where: consent ? asks : `${asks} (${accepts})` })),
         ...Object.entries(switches).map(([flag, where]) => ({ name: `--${flag}`, where })),
     ];
-    return ["usage: npm run init [-- FLAG VALUE ...]; what no flag gives is asked", ...renderTable(rows.map((row) => ({ ...row, version: "" })), process.stdout.columns || 100)];
+    return [
+        "usage: npm run init [-- FLAG VALUE ...]; what no flag gives is asked",
+        ...renderTable(
+            rows.map((row) => ({ ...row, version: "" })),
+            process.stdout.columns || 100,
+        ),
+    ];
 }
 
 /** What nobody gave gets its default, in the order of the questions, since a default may follow from an answer. */
@@ -97,7 +108,13 @@ async function settle(start: Answers): Promise<Answers> {
     if (answers.offline !== "yes") {
         const reached = await Promise.all(steps.flatMap(({ reach }) => (reach === undefined ? [] : [reach(answers)])));
         reached.flatMap(({ found }) => found).forEach((line) => say(line, green));
-        refuse(byFlag(answers, reached.flatMap(({ problems }) => problems)), "nothing is written; --offline writes it without asking them");
+        refuse(
+            byFlag(
+                answers,
+                reached.flatMap(({ problems }) => problems),
+            ),
+            "nothing is written; --offline writes it without asking them",
+        );
     }
     showPlan(answers);
     return answers;

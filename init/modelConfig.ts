@@ -8,12 +8,24 @@ const huggingFaceName = /^(?=.{1,96}$)(?!.*(?:--|\.\.))(?:[A-Za-z0-9_][A-Za-z0-9
 export function modelNameProblems(model: string): Problem[] {
     return /^\/\S+$/.test(model) || (huggingFaceName.test(model) && !model.endsWith(".git"))
         ? []
-        : [{ path: "--model", value: model, wrong: "is no name of a model", accepted: "NAME or OWNER/NAME of Hugging Face, or an absolute path in the image or cache" }];
+        : [
+              {
+                  path: "--model",
+                  value: model,
+                  wrong: "is no name of a model",
+                  accepted: "NAME or OWNER/NAME of Hugging Face, or an absolute path in the image or cache",
+              },
+          ];
 }
 
 /** The shape of a decoder, from its config.json and the size of its weights. */
 export function modelShape(file: string, weightsGiB: number | undefined): ModelShapeArgs | Problem {
-    const problem = (wrong: string): Problem => ({ path: "--model-config", value: file, wrong, accepted: "the config.json of a decoder, as Hugging Face has it" });
+    const problem = (wrong: string): Problem => ({
+        path: "--model-config",
+        value: file,
+        wrong,
+        accepted: "the config.json of a decoder, as Hugging Face has it",
+    });
     let parsed: Record<string, unknown>;
     try {
         parsed = JSON.parse(fs.readFileSync(file, "utf8")) as Record<string, unknown>;
@@ -32,6 +44,11 @@ export function modelShape(file: string, weightsGiB: number | undefined): ModelS
         return problem("lacks num_hidden_layers, num_attention_heads or hidden_size");
     }
     return weightsGiB === undefined
-        ? { path: "--weights", wrong: "is missing, without which the model's fit cannot be computed", accepted: "size of all weights in GiB", fix: "give it, or leave --model-config out" }
+        ? {
+              path: "--weights",
+              wrong: "is missing, without which the model's fit cannot be computed",
+              accepted: "size of all weights in GiB",
+              fix: "give it, or leave --model-config out",
+          }
         : { weightsGiB, layers, kvHeads, headDim };
 }

@@ -38,20 +38,35 @@ export function byFlag(answers: Answers, problems: readonly Problem[]): Problem[
             return [problem];
         }
         const value = answers[question.flag];
-        return value === undefined ? [] : [{ ...problem, path: `--${question.flag}`, value, accepted: inFlags(problem.accepted), fix: problem.fix && (question.fix ?? inFlags(problem.fix)) }];
+        return value === undefined
+            ? []
+            : [
+                  {
+                      ...problem,
+                      path: `--${question.flag}`,
+                      value,
+                      accepted: inFlags(problem.accepted),
+                      fix: problem.fix && (question.fix ?? inFlags(problem.fix)),
+                  },
+              ];
     });
 }
 
 /** A text that speaks of configuration, with the flags that set it. */
 function inFlags(text: string | undefined): string | undefined {
     const flags = questions.flatMap(({ flag, paths }) => paths.filter((path) => /[.A-Z]/.test(path)).map((path) => ({ path, flag })));
-    return flags.sort((a, b) => b.path.length - a.path.length).reduce((said, { path, flag }) => said?.replaceAll(`${path}: `, `--${flag} `).replaceAll(path, `--${flag}`), text);
+    return flags
+        .sort((a, b) => b.path.length - a.path.length)
+        .reduce((said, { path, flag }) => said?.replaceAll(`${path}: `, `--${flag} `).replaceAll(path, `--${flag}`), text);
 }
 
 /** The question whose path is the longest that contains this one; of two the later, which is asked only where the first gave nothing. */
 function questionOf(path: string, answers: Answers): Question | undefined {
     const length = (question: Question) => Math.max(0, ...question.paths.filter((own) => path === own || path.startsWith(`${own}.`)).map((own) => own.length));
-    return questions.filter((question) => applicable(question, answers) && length(question) > 0).sort((a, b) => length(a) - length(b)).at(-1);
+    return questions
+        .filter((question) => applicable(question, answers) && length(question) > 0)
+        .sort((a, b) => length(a) - length(b))
+        .at(-1);
 }
 
 /** As the program's own reading of the stack file would report them. The node's section is checked with its plan. */
@@ -66,7 +81,9 @@ function ruleProblems({ builder, stages, node, serving }: Declaration): Problem[
     const builderMemoryGiB = stagesSchema.shape.builderMemoryGiB.safeParse(stages.builderMemoryGiB).data ?? 0;
     const planned = node === undefined ? undefined : tryPlan({ ...node, builderMiB: Math.round(builderMemoryGiB * 1024) });
     return [
-        ...(builder.endpoint === undefined || !sections.builder.safeParse(builder).success ? [] : declaredBuilderProblems("builder", { endpoint: builder.endpoint, encrypted: builder.caCertificate !== undefined, allowEmulation: false })),
+        ...(builder.endpoint === undefined || !sections.builder.safeParse(builder).success
+            ? []
+            : declaredBuilderProblems("builder", { endpoint: builder.endpoint, encrypted: builder.caCertificate !== undefined, allowEmulation: false })),
         ...(settled.success ? planProblems(settled.data) : []),
         ...(planned === undefined ? [] : "plan" in planned ? servingFitProblems(serving, planned) : planned.problems),
     ];
@@ -92,5 +109,15 @@ function stackProblems({ stack, force }: Answers): Problem[] {
         return [{ path: "--stack", value: stack, wrong: "is no name of a stack", accepted: "letters, digits, dashes, dots and underscores, at most 100" }];
     }
     const exists = fs.existsSync(stackFile(stack));
-    return exists && force !== "yes" ? [{ path: "--stack", value: stack, wrong: `has the file Pulumi.${stack}.yaml already`, accepted: "a new stack", fix: "take another name, or --force to write the file anew" }] : [];
+    return exists && force !== "yes"
+        ? [
+              {
+                  path: "--stack",
+                  value: stack,
+                  wrong: `has the file Pulumi.${stack}.yaml already`,
+                  accepted: "a new stack",
+                  fix: "take another name, or --force to write the file anew",
+              },
+          ]
+        : [];
 }

@@ -46,7 +46,14 @@ const encrypted = (answers: Answers) => remote(answers) || ["builder-ca", "build
 
 const stack: Step = {
     title: "Stack",
-    questions: [{ flag: "stack", asks: "Name of the new stack; its file will be Pulumi.NAME.yaml", accepts: "letters, digits, dashes, dots and underscores", paths: [] }],
+    questions: [
+        {
+            flag: "stack",
+            asks: "Name of the new stack; its file will be Pulumi.NAME.yaml",
+            accepts: "letters, digits, dashes, dots and underscores",
+            paths: [],
+        },
+    ],
 };
 
 const builder: Step = {
@@ -54,10 +61,39 @@ const builder: Step = {
     reach: reachBuilder,
     questions: [
         { flag: "builder", asks: "Address of the BuildKit daemon on the GH200", accepts: "tcp://HOST:PORT", paths: ["builder", "builder.endpoint"] },
-        { flag: "builder-ca", asks: "File with the CA that signed the daemon's certificate", accepts: "a PEM file", paths: ["builder.caCertificate"], fix: "give --builder-ca, --builder-cert and --builder-key", preset: nothing, when: encrypted },
-        { flag: "builder-cert", asks: "File with the certificate that is shown to the daemon", accepts: "a PEM file", paths: ["builder.clientCertificate"], preset: nothing, when: encrypted },
-        { flag: "builder-key", asks: "File with that certificate's key; it is read for the check and not written anywhere", accepts: "a PEM file", paths: ["builderClientKey"], preset: nothing, when: encrypted },
-        { flag: "builder-server-name", asks: "Host name in the daemon's certificate, if it is not the address's", accepts: "a host name, or none", paths: ["builder.serverName"], preset: nothing, when: encrypted },
+        {
+            flag: "builder-ca",
+            asks: "File with the CA that signed the daemon's certificate",
+            accepts: "a PEM file",
+            paths: ["builder.caCertificate"],
+            fix: "give --builder-ca, --builder-cert and --builder-key",
+            preset: nothing,
+            when: encrypted,
+        },
+        {
+            flag: "builder-cert",
+            asks: "File with the certificate that is shown to the daemon",
+            accepts: "a PEM file",
+            paths: ["builder.clientCertificate"],
+            preset: nothing,
+            when: encrypted,
+        },
+        {
+            flag: "builder-key",
+            asks: "File with that certificate's key; it is read for the check and not written anywhere",
+            accepts: "a PEM file",
+            paths: ["builderClientKey"],
+            preset: nothing,
+            when: encrypted,
+        },
+        {
+            flag: "builder-server-name",
+            asks: "Host name in the daemon's certificate, if it is not the address's",
+            accepts: "a host name, or none",
+            paths: ["builder.serverName"],
+            preset: nothing,
+            when: encrypted,
+        },
     ],
 };
 
@@ -66,8 +102,20 @@ const registry: Step = {
     reach: reachRegistry,
     questions: [
         { flag: "registry", asks: "Registry and namespace that images are pushed below", accepts: "HOST/NAMESPACE", paths: ["registry"] },
-        { flag: "repository", asks: "IMAGE_TAG, the repository of the release below it", accepts: "a name", paths: ["image.imageTag"], preset: () => imageSchema.parse({}).imageTag },
-        { flag: "user", asks: "User who may push and pull; the password is set afterwards, encrypted", accepts: "a name, or none", paths: ["registry.username"], preset: nothing },
+        {
+            flag: "repository",
+            asks: "IMAGE_TAG, the repository of the release below it",
+            accepts: "a name",
+            paths: ["image.imageTag"],
+            preset: () => imageSchema.parse({}).imageTag,
+        },
+        {
+            flag: "user",
+            asks: "User who may push and pull; the password is set afterwards, encrypted",
+            accepts: "a name, or none",
+            paths: ["registry.username"],
+            preset: nothing,
+        },
     ],
 };
 
@@ -75,14 +123,26 @@ const cluster: Step = {
     title: "Cluster",
     reach: reachCluster,
     questions: [
-        { flag: "context", asks: "Context of the kubeconfig", accepts: "a context, or none for the one that is current at an update", paths: ["cluster"], preset: () => currentContext() ?? "none" },
+        {
+            flag: "context",
+            asks: "Context of the kubeconfig",
+            accepts: "a context, or none for the one that is current at an update",
+            paths: ["cluster"],
+            preset: () => currentContext() ?? "none",
+        },
     ],
 };
 
 const node: Step = {
     title: "Node",
     questions: [
-        { flag: "node", asks: "The GH200 to measure, in place of declaring its memory profile", accepts: "NAME or USER@NAME for ssh, FOLDER/ with what was saved on it, or none", paths: ["node"], preset: nothing },
+        {
+            flag: "node",
+            asks: "The GH200 to measure, in place of declaring its memory profile",
+            accepts: "NAME or USER@NAME for ssh, FOLDER/ with what was saved on it, or none",
+            paths: ["node"],
+            preset: nothing,
+        },
         {
             flag: "profile",
             asks: "Memory profile of the node (docs/memory.md)",
@@ -113,10 +173,22 @@ const node: Step = {
             ],
             preset: () => gh200NodeSchema.shape.builderPlace.parse(undefined),
         },
-        { flag: "builder-memory", asks: "Memory of the builder; it bounds the compile jobs", accepts: "a number of GiB", paths: ["stages", "stages.builderMemoryGiB", "node.builderMiB"], preset: mostBuilderMemory },
+        {
+            flag: "builder-memory",
+            asks: "Memory of the builder; it bounds the compile jobs",
+            accepts: "a number of GiB",
+            paths: ["stages", "stages.builderMemoryGiB", "node.builderMiB"],
+            preset: mostBuilderMemory,
+        },
         // A Grace CPU has 72 cores (source document: numactl, node 0 cpus 0-71).
         { flag: "builder-cores", asks: "Cores of the builder", accepts: "a number", paths: ["stages.builderCores"], preset: () => "72" },
-        { flag: "managed", asks: "Managed memory for vLLM, HBM included; the most that can be promised is offered", accepts: "a number of GiB, or none for HBM alone", paths: ["node.managedGiB"], preset: mostManagedMemory },
+        {
+            flag: "managed",
+            asks: "Managed memory for vLLM, HBM included; the most that can be promised is offered",
+            accepts: "a number of GiB, or none for HBM alone",
+            paths: ["node.managedGiB"],
+            preset: mostManagedMemory,
+        },
     ],
 };
 
@@ -124,16 +196,41 @@ const model: Step = {
     title: "Model",
     questions: [
         { flag: "model", asks: "Model as vllm serve takes it", accepts: "NAME or OWNER/NAME of Hugging Face, or a path", paths: ["serving"] },
-        { flag: "max-model-len", asks: "Longest context", accepts: "a number of tokens", paths: ["serving.maxModelLenTokens"], preset: () => String(vllmServerSchema.shape.maxModelLenTokens.parse(undefined)) },
-        { flag: "weights", asks: "Size of all weights, for the start-up time and the fit", accepts: "a number of GiB, or none", paths: ["serving.modelGiB", "serving.modelShape.weightsGiB"], preset: nothing },
-        { flag: "model-config", asks: "The model's config.json, from which the tokens that fit follow", accepts: "a file, or none", paths: ["serving.modelShape"], preset: nothing, when: (answers) => given(answers, "weights") !== undefined || answers["model-config"] !== undefined },
+        {
+            flag: "max-model-len",
+            asks: "Longest context",
+            accepts: "a number of tokens",
+            paths: ["serving.maxModelLenTokens"],
+            preset: () => String(vllmServerSchema.shape.maxModelLenTokens.parse(undefined)),
+        },
+        {
+            flag: "weights",
+            asks: "Size of all weights, for the start-up time and the fit",
+            accepts: "a number of GiB, or none",
+            paths: ["serving.modelGiB", "serving.modelShape.weightsGiB"],
+            preset: nothing,
+        },
+        {
+            flag: "model-config",
+            asks: "The model's config.json, from which the tokens that fit follow",
+            accepts: "a file, or none",
+            paths: ["serving.modelShape"],
+            preset: nothing,
+            when: (answers) => given(answers, "weights") !== undefined || answers["model-config"] !== undefined,
+        },
     ],
 };
 
 const approval: Step = {
     title: "Approval",
     questions: [
-        { flag: "approver", asks: "Who clears every change before it is made", accepts: "a principal of approvals/allowed_signers, or none", paths: ["approval"], preset: () => (principals().length === 1 ? principals()[0] : undefined) },
+        {
+            flag: "approver",
+            asks: "Who clears every change before it is made",
+            accepts: "a principal of approvals/allowed_signers, or none",
+            paths: ["approval"],
+            preset: () => (principals().length === 1 ? principals()[0] : undefined),
+        },
     ],
 };
 

@@ -36,7 +36,15 @@ export async function reachRegistry(answers: Answers): Promise<Reached> {
         const { message, cause } = error as Error;
         return {
             found: [],
-            problems: [{ path: "registry.address", value: answers.registry, wrong: `no registry answers https://${host}/v2/ (${cause instanceof Error ? cause.message : message})`, accepted: "HOST/NAMESPACE of a registry that is reached from here", fix: "start it, correct the address, or have Node.js trust its CA (NODE_EXTRA_CA_CERTS)" }],
+            problems: [
+                {
+                    path: "registry.address",
+                    value: answers.registry,
+                    wrong: `no registry answers https://${host}/v2/ (${cause instanceof Error ? cause.message : message})`,
+                    accepted: "HOST/NAMESPACE of a registry that is reached from here",
+                    fix: "start it, correct the address, or have Node.js trust its CA (NODE_EXTRA_CA_CERTS)",
+                },
+            ],
         };
     }
 }
@@ -49,6 +57,17 @@ export async function reachCluster(answers: Answers): Promise<Reached> {
     try {
         return { found: [`Kubernetes ${await apiServerVersion(context)} answers`], problems: [] };
     } catch (error) {
-        return { found: [], problems: [{ path: "cluster.context", value: context, wrong: `its API server does not answer (${(error as Error).message})`, accepted: "a context whose cluster is reached from here, or none", fix: "start it, correct the kubeconfig, or take --context none" }] };
+        return {
+            found: [],
+            problems: [
+                {
+                    path: "cluster.context",
+                    value: context,
+                    wrong: `its API server does not answer (${(error as Error).message})`,
+                    accepted: "a context whose cluster is reached from here, or none",
+                    fix: "start it, correct the kubeconfig, or take --context none",
+                },
+            ],
+        };
     }
 }

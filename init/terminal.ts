@@ -16,7 +16,11 @@ export class Interrupted extends Error {}
 export function say(line: string, paint = (text: string) => text): void {
     const indent = /^ */.exec(line)?.[0] ?? "";
     const width = (process.stdout.columns || widthWithoutTerminal) - indent.length;
-    console.log(wrap(line.trimStart(), width).map((part) => indent + paint(part)).join("\n"));
+    console.log(
+        wrap(line.trimStart(), width)
+            .map((part) => indent + paint(part))
+            .join("\n"),
+    );
 }
 
 /**

@@ -29,7 +29,14 @@ export function readSaved(folder: string): NodeFacts {
     if (!fs.existsSync(folder)) {
         throw new Unanswered("is no folder that is there");
     }
-    const names = { "nvidia-smi": "nvidia-smi", numactl: "numactl --hardware", free: "free", iomem: "/proc/iomem", params: "/proc/driver/nvidia/params", dmidecode: "dmidecode" };
+    const names = {
+        "nvidia-smi": "nvidia-smi",
+        numactl: "numactl --hardware",
+        free: "free",
+        iomem: "/proc/iomem",
+        params: "/proc/driver/nvidia/params",
+        dmidecode: "dmidecode",
+    };
     const sections: Record<string, string> = {};
     for (const [file, section] of Object.entries(names)) {
         const found = [file, `${file}.txt`].map((name) => path.join(folder, name)).find((candidate) => fs.existsSync(candidate));

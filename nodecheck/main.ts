@@ -33,7 +33,9 @@ function main(args: string[]): number {
     };
     const image = option("--capacity-job");
     if (image !== undefined) {
-        process.stdout.write(yaml.stringify(capacityJob(image, fs.readFileSync(path.join(root, "assets/node/capacity"), "utf8"), planned(option("--stack") ?? "gh200"))));
+        process.stdout.write(
+            yaml.stringify(capacityJob(image, fs.readFileSync(path.join(root, "assets/node/capacity"), "utf8"), planned(option("--stack") ?? "gh200"))),
+        );
         return 0;
     }
     const [host, files, stack] = [option("--host"), option("--files"), option("--stack")];
@@ -70,7 +72,9 @@ function report(facts: NodeFacts, stack: string | undefined): number {
     console.log(
         [
             ...verdictLines(verdict, memory),
-            ...(free === undefined ? [] : [`free LPDDR: ${(free / 1024).toFixed(1)} GiB; free HBM: ${(((facts.hbmMiB ?? 0) - (facts.hbmInUseMiB ?? 0)) / 1024).toFixed(1)} GiB`]),
+            ...(free === undefined
+                ? []
+                : [`free LPDDR: ${(free / 1024).toFixed(1)} GiB; free HBM: ${(((facts.hbmMiB ?? 0) - (facts.hbmInUseMiB ?? 0)) / 1024).toFixed(1)} GiB`]),
             ...(declared === undefined ? ["the most that one pod could be promised:"] : ["the plan:"]),
             ...describePlan(plan).map((line) => `  ${line}`),
             "the kubelet should have:",

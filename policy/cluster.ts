@@ -48,20 +48,29 @@ export const clusterPolicies: (ResourceValidationPolicy | StackValidationPolicy)
     podPolicy({ name: "pods-by-digest", description: "Every container runs an image by digest." }, (pod, { name }) =>
         containersOf(pod).flatMap((container) => {
             const image = known(() => (container as { image?: string }).image);
-            return image === undefined || isDigestReference(image) ? [] : [{ path: `${name}.${container.name}.image`, value: image, wrong: "is not named by digest", accepted: "REPOSITORY@sha256:DIGEST" }];
+            return image === undefined || isDigestReference(image)
+                ? []
+                : [{ path: `${name}.${container.name}.image`, value: image, wrong: "is not named by digest", accepted: "REPOSITORY@sha256:DIGEST" }];
         }),
     ),
     podPolicy(
         {
             name: "no-privileged-pod",
             description: `No pod gets more than its own of the node. Excepted by name: ${nodeProbe}, the probe of the node's memory, and what the pack's configuration names.`,
-            configSchema: { properties: { exceptions: { type: "array", items: { type: "string" }, default: [nodeProbe], description: "Names of Pulumi resources whose pods may." } } },
+            configSchema: {
+                properties: {
+                    exceptions: { type: "array", items: { type: "string" }, default: [nodeProbe], description: "Names of Pulumi resources whose pods may." },
+                },
+            },
         },
         (pod, args) => (args.getConfig<{ exceptions: string[] }>().exceptions.includes(args.name) ? [] : privilegeProblems(args.name, pod)),
     ),
     podPolicy({ name: "no-plaintext-secret-in-pod", description: "No environment variable of a container holds a secret as plain text." }, (pod, { name }) =>
         containersOf(pod).flatMap((container) =>
-            plaintextSecretProblems(`${name}.${container.name}.env`, knownEntries(() => Object.fromEntries((container.env ?? []).map((entry) => [entry.name, known(() => entry.value)])))),
+            plaintextSecretProblems(
+                `${name}.${container.name}.env`,
+                knownEntries(() => Object.fromEntries((container.env ?? []).map((entry) => [entry.name, known(() => entry.value)]))),
+            ),
         ),
     ),
     {
@@ -70,12 +79,20 @@ export const clusterPolicies: (ResourceValidationPolicy | StackValidationPolicy)
         enforcementLevel: "mandatory",
         validateResource: ({ type, props, name }, reportViolation) => {
             if (type === "gh200-vllm:index:RemoteBuilder") {
-                const builder = { endpoint: known(() => props.endpoint as string) ?? "", encrypted: props.encrypted === true, allowEmulation: props.allowEmulation === true };
-                declaredBuilderProblems(name, builder).map(problemLine).forEach((line) => reportViolation(line));
+                const builder = {
+                    endpoint: known(() => props.endpoint as string) ?? "",
+                    encrypted: props.encrypted === true,
+                    allowEmulation: props.allowEmulation === true,
+                };
+                declaredBuilderProblems(name, builder)
+                    .map(problemLine)
+                    .forEach((line) => reportViolation(line));
             }
             if (type === "docker:index:BuildxBuilder" || type === "docker:index/buildxBuilder:BuildxBuilder") {
                 const encrypted = known(() => (props.remote as { cacert?: string } | undefined)?.cacert) !== undefined;
-                declaredBuilderProblems(name, { endpoint: known(() => props.endpoint as string) ?? "", encrypted, allowEmulation: false }).map(problemLine).forEach((line) => reportViolation(line));
+                declaredBuilderProblems(name, { endpoint: known(() => props.endpoint as string) ?? "", encrypted, allowEmulation: false })
+                    .map(problemLine)
+                    .forEach((line) => reportViolation(line));
             }
         },
     },
@@ -92,7 +109,9 @@ export const clusterPolicies: (ResourceValidationPolicy | StackValidationPolicy)
             for (const { type, props, name, urn } of promises.length === 0 ? [] : resources) {
                 const pod = podOf(type, props);
                 if (pod !== undefined && containersOf(pod).some(({ resources: wanted }) => wanted?.limits?.["nvidia.com/gpu"] !== undefined)) {
-                    memoryProblems(name, pod, promisedMiB).map(problemLine).forEach((line) => reportViolation(line, urn));
+                    memoryProblems(name, pod, promisedMiB)
+                        .map(problemLine)
+                        .forEach((line) => reportViolation(line, urn));
                 }
             }
         },

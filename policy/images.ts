@@ -70,37 +70,76 @@ const floorPolicies = Object.entries(floors).map(([name, floor]) =>
 
 export const imagePolicies: ResourceValidationPolicy[] = [
     ...floorPolicies,
-    imagePolicy({ name: "every-stage-compiled", description: "Hard rule 2: no compiled stage is left out, but those that the stage table excepts with a reason." }, (image, name) => {
-        const leftOut = Object.entries(image.contexts).filter(([context, location]) => context.startsWith("build-") && !location.startsWith("docker-image://"));
-        return leftOutProblems(`${name}.context.named`, leftOut.map(([context]) => context));
-    }),
+    imagePolicy(
+        { name: "every-stage-compiled", description: "Hard rule 2: no compiled stage is left out, but those that the stage table excepts with a reason." },
+        (image, name) => {
+            const leftOut = Object.entries(image.contexts).filter(
+                ([context, location]) => context.startsWith("build-") && !location.startsWith("docker-image://"),
+            );
+            return leftOutProblems(
+                `${name}.context.named`,
+                leftOut.map(([context]) => context),
+            );
+        },
+    ),
     imagePolicy({ name: "images-by-digest", description: "What an image is built from is named by digest." }, (image, name) =>
         Object.entries(image.contexts)
             .filter(([, location]) => location.startsWith("docker-image://") && !isDigestReference(location.slice("docker-image://".length)))
-            .map(([context, location]) => ({ path: `${name}.context.named.${context}`, value: location, wrong: "is not named by digest", accepted: "docker-image://REPOSITORY@sha256:DIGEST" })),
+            .map(([context, location]) => ({
+                path: `${name}.context.named.${context}`,
+                value: location,
+                wrong: "is not named by digest",
+                accepted: "docker-image://REPOSITORY@sha256:DIGEST",
+            })),
     ),
     imagePolicy(
-        { name: "base-by-digest", description: "The base image is named by digest. Advisory, because a preview shows a stack before it is pinned; an update of one is refused by the components.", enforcementLevel: "advisory" },
+        {
+            name: "base-by-digest",
+            description:
+                "The base image is named by digest. Advisory, because a preview shows a stack before it is pinned; an update of one is refused by the components.",
+            enforcementLevel: "advisory",
+        },
         (image, name) => {
             const base = argument(image, "BASE_IMAGE");
-            return base === undefined || isDigestReference(base) ? [] : [{ path: `${name}.buildArgs.BASE_IMAGE`, value: base, wrong: "is unpinned", accepted: "NAME@sha256:DIGEST" }];
+            return base === undefined || isDigestReference(base)
+                ? []
+                : [{ path: `${name}.buildArgs.BASE_IMAGE`, value: base, wrong: "is unpinned", accepted: "NAME@sha256:DIGEST" }];
         },
     ),
     imagePolicy({ name: "arm64-sm90a", description: "Built for linux/arm64 and sm_90a alone, a GH200's." }, (image, name) => {
         const arch = argument(image, "CUDA_ARCH_LIST");
         return [
-            ...image.platforms.filter((platform) => platform !== "linux/arm64").map((platform) => ({ path: `${name}.platforms`, value: platform, wrong: "is not a GH200's platform", accepted: "linux/arm64" })),
-            ...(arch === undefined || arch === "9.0a" ? [] : [{ path: `${name}.buildArgs.CUDA_ARCH_LIST`, value: arch, wrong: "is not a GH200's GPU architecture", accepted: "9.0a" }]),
+            ...image.platforms
+                .filter((platform) => platform !== "linux/arm64")
+                .map((platform) => ({ path: `${name}.platforms`, value: platform, wrong: "is not a GH200's platform", accepted: "linux/arm64" })),
+            ...(arch === undefined || arch === "9.0a"
+                ? []
+                : [{ path: `${name}.buildArgs.CUDA_ARCH_LIST`, value: arch, wrong: "is not a GH200's GPU architecture", accepted: "9.0a" }]),
         ];
     }),
-    imagePolicy({ name: "no-stand-ins-in-production", description: "Nothing that is made of stand-ins is pushed to a registry that others can reach." }, (image, name) => {
-        const standIns = [...Object.values(image.contexts), argument(image, "BASE_IMAGE") ?? ""].filter((from) => /(^|\/)(stand-in|sandbox)\//.test(from));
-        return image.tags
-            .filter((tag) => standIns.length > 0 && !isLoopbackRegistry(tag))
-            .map((tag) => ({ path: `${name}.tags`, value: tag, wrong: `would get stand-ins (${standIns[0]})`, accepted: "a registry on this machine", fix: "build from the real base and sources" }));
-    }),
-    imagePolicy({ name: "no-plaintext-secret-in-build", description: "No build argument and no address of a source holds a secret: both stay in the image's history and in state." }, (image, name) => [
-        ...plaintextSecretProblems(`${name}.buildArgs`, image.buildArgs),
-        ...plaintextSecretProblems(`${name}.context.named`, image.contexts),
-    ]),
+    imagePolicy(
+        { name: "no-stand-ins-in-production", description: "Nothing that is made of stand-ins is pushed to a registry that others can reach." },
+        (image, name) => {
+            const standIns = [...Object.values(image.contexts), argument(image, "BASE_IMAGE") ?? ""].filter((from) => /(^|\/)(stand-in|sandbox)\//.test(from));
+            return image.tags
+                .filter((tag) => standIns.length > 0 && !isLoopbackRegistry(tag))
+                .map((tag) => ({
+                    path: `${name}.tags`,
+                    value: tag,
+                    wrong: `would get stand-ins (${standIns[0]})`,
+                    accepted: "a registry on this machine",
+                    fix: "build from the real base and sources",
+                }));
+        },
+    ),
+    imagePolicy(
+        {
+            name: "no-plaintext-secret-in-build",
+            description: "No build argument and no address of a source holds a secret: both stay in the image's history and in state.",
+        },
+        (image, name) => [
+            ...plaintextSecretProblems(`${name}.buildArgs`, image.buildArgs),
+            ...plaintextSecretProblems(`${name}.context.named`, image.contexts),
+        ],
+    ),
 ];

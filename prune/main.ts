@@ -11,8 +11,8 @@ import { prunable, type StateResource } from "./prunable";
 const CHECKOUT = path.resolve(__dirname, "..");
 
 interface Section {
-  objectValue?: Record<string, string>;
-  value?: string;
+    objectValue?: Record<string, string>;
+    value?: string;
 }
 
 /*
@@ -20,51 +20,62 @@ interface Section {
  * state needs, and with --yes removes them. Releases are never touched.
  */
 main(async () => {
-  const { values } = parseArgs({ options: { stack: { type: "string", default: "sandbox" }, yes: { type: "boolean", default: false } } });
-  const directory = values.stack === "sandbox" ? sandboxDirectory() : undefined;
-  if (directory !== undefined && !fs.existsSync(sandboxState(directory).stackConfig)) {
-    throw new Problem("--stack: sandbox: does not exist yet; accepted: a stack that was updated; npm run sandbox");
-  }
-  await ensureTools(pulumiTools);
-  const env = await pulumiEnvironment(directory);
-  const certificates = env.NODE_EXTRA_CA_CERTS;
-  if (certificates !== undefined && certificates !== process.env.NODE_EXTRA_CA_CERTS) {
-    // Node.js reads its authorities once, when it starts.
-    return spawnSync(process.execPath, [...process.execArgv, ...process.argv.slice(1)], { stdio: "inherit", env: { ...process.env, NODE_EXTRA_CA_CERTS: certificates } }).status ?? 1;
-  }
-  const ask = async <T>(...args: string[]): Promise<T> => {
-    const { stdout } = await promisify(execFile)(findTool("pulumi")?.path ?? "pulumi", [...args, "--stack", values.stack], { cwd: CHECKOUT, env, maxBuffer: 2 ** 28 });
-    return JSON.parse(stdout) as T;
-  };
-  const configFile = directory === undefined ? [] : ["--config-file", sandboxState(directory).stackConfig];
-  const config = await ask<Record<string, Section>>("config", "--json", "--show-secrets", ...configFile);
-  const state = await ask<{ deployment: { resources?: StateResource[] } }>("stack", "export");
-  const { address = "", username } = config["gh200-vllm:registry"]?.objectValue ?? {};
-  const imageTag = config["gh200-vllm:image"]?.objectValue?.imageTag ?? "gh200-vllm-cmm";
-  const repository = `${releaseRepository({ registry: address, imageTag, vllmVersion: "", imageSuffix: "" })}-stages`;
-  const credentials = username === undefined ? undefined : { username, password: config["gh200-vllm:registryPassword"]?.value ?? "" };
-  const tags = await tagsWithDigests(repository, credentials);
-  const contexts = path.join(CHECKOUT, ".gh200", "contexts");
-  const found = prunable(state.deployment.resources ?? [], tags, fs.existsSync(contexts) ? fs.readdirSync(contexts) : []);
-  if (found.digests.length + found.contexts.length === 0) {
-    console.log(`nothing to remove: ${tags.length} tags of ${repository} and every copied context are in use`);
+    const { values } = parseArgs({ options: { stack: { type: "string", default: "sandbox" }, yes: { type: "boolean", default: false } } });
+    const directory = values.stack === "sandbox" ? sandboxDirectory() : undefined;
+    if (directory !== undefined && !fs.existsSync(sandboxState(directory).stackConfig)) {
+        throw new Problem("--stack: sandbox: does not exist yet; accepted: a stack that was updated; npm run sandbox");
+    }
+    await ensureTools(pulumiTools);
+    const env = await pulumiEnvironment(directory);
+    const certificates = env.NODE_EXTRA_CA_CERTS;
+    if (certificates !== undefined && certificates !== process.env.NODE_EXTRA_CA_CERTS) {
+        // Node.js reads its authorities once, when it starts.
+        return (
+            spawnSync(process.execPath, [...process.execArgv, ...process.argv.slice(1)], {
+                stdio: "inherit",
+                env: { ...process.env, NODE_EXTRA_CA_CERTS: certificates },
+            }).status ?? 1
+        );
+    }
+    const ask = async <T>(...args: string[]): Promise<T> => {
+        const { stdout } = await promisify(execFile)(findTool("pulumi")?.path ?? "pulumi", [...args, "--stack", values.stack], {
+            cwd: CHECKOUT,
+            env,
+            maxBuffer: 2 ** 28,
+        });
+        return JSON.parse(stdout) as T;
+    };
+    const configFile = directory === undefined ? [] : ["--config-file", sandboxState(directory).stackConfig];
+    const config = await ask<Record<string, Section>>("config", "--json", "--show-secrets", ...configFile);
+    const state = await ask<{ deployment: { resources?: StateResource[] } }>("stack", "export");
+    const { address = "", username } = config["gh200-vllm:registry"]?.objectValue ?? {};
+    const imageTag = config["gh200-vllm:image"]?.objectValue?.imageTag ?? "gh200-vllm-cmm";
+    const repository = `${releaseRepository({ registry: address, imageTag, vllmVersion: "", imageSuffix: "" })}-stages`;
+    const credentials = username === undefined ? undefined : { username, password: config["gh200-vllm:registryPassword"]?.value ?? "" };
+    const tags = await tagsWithDigests(repository, credentials);
+    const contexts = path.join(CHECKOUT, ".gh200", "contexts");
+    const found = prunable(state.deployment.resources ?? [], tags, fs.existsSync(contexts) ? fs.readdirSync(contexts) : []);
+    if (found.digests.length + found.contexts.length === 0) {
+        console.log(`nothing to remove: ${tags.length} tags of ${repository} and every copied context are in use`);
+        return 0;
+    }
+    found.digests.forEach(({ digest, tags: names }) => console.log(`${repository}@${digest}  ${names.join(", ")}`));
+    found.contexts.forEach((name) => console.log(path.join(".gh200", "contexts", name)));
+    if (!values.yes) {
+        console.log(`nothing is removed: npm run prune -- --stack ${values.stack} --yes. What another stack needs of this repository is not known here`);
+        return 0;
+    }
+    for (const { digest } of found.digests) {
+        await deleteManifest(`${repository}@${digest}`, credentials);
+    }
+    found.contexts.forEach((name) => fs.rmSync(path.join(contexts, name), { recursive: true }));
+    console.log(
+        `removed ${found.digests.length} images and caches of ${registryHost(repository)} and ${found.contexts.length} copied contexts; the registry frees their layers at its next garbage collection`,
+    );
     return 0;
-  }
-  found.digests.forEach(({ digest, tags: names }) => console.log(`${repository}@${digest}  ${names.join(", ")}`));
-  found.contexts.forEach((name) => console.log(path.join(".gh200", "contexts", name)));
-  if (!values.yes) {
-    console.log(`nothing is removed: npm run prune -- --stack ${values.stack} --yes. What another stack needs of this repository is not known here`);
-    return 0;
-  }
-  for (const { digest } of found.digests) {
-    await deleteManifest(`${repository}@${digest}`, credentials);
-  }
-  found.contexts.forEach((name) => fs.rmSync(path.join(contexts, name), { recursive: true }));
-  console.log(`removed ${found.digests.length} images and caches of ${registryHost(repository)} and ${found.contexts.length} copied contexts; the registry frees their layers at its next garbage collection`);
-  return 0;
 });
 
 async function tagsWithDigests(repository: string, credentials: RegistryCredentials | undefined): Promise<{ tag: string; digest: string }[]> {
-  const tags = await listTags(repository, credentials);
-  return Promise.all(tags.map(async (tag) => ({ tag, digest: await tagDigest(`${repository}:${tag}`, credentials) })));
+    const tags = await listTags(repository, credentials);
+    return Promise.all(tags.map(async (tag) => ({ tag, digest: await tagDigest(`${repository}:${tag}`, credentials) })));
 }

@@ -40,7 +40,12 @@ export function previewFacts(stack: string, run: EngineRun, compared: boolean): 
         stack,
         compared,
         succeeded: run.status === 0,
-        changes: changed.map((step) => ({ op: step.op, type: step.type.split(":").at(-1) ?? step.type, name: nameOf(step), properties: changedProperties(step) })),
+        changes: changed.map((step) => ({
+            op: step.op,
+            type: step.type.split(":").at(-1) ?? step.type,
+            name: nameOf(step),
+            properties: changedProperties(step),
+        })),
         unchanged: steps.length - changed.length,
         digest: /^change digest: ([0-9a-f]{64})/.exec(change)?.[1],
         change: change.trim().split("\n").filter(Boolean),
@@ -59,7 +64,15 @@ export function previewFacts(stack: string, run: EngineRun, compared: boolean): 
 const nameOf = ({ urn }: StepMetadata): string => urn.split("::").at(-1) ?? urn;
 
 function changedProperties(step: StepMetadata): string[] {
-    return step.op === "create" ? [] : [...new Set(Object.keys(step.detailedDiff ?? {}).concat(step.diffs ?? []).map((path) => path.split(/[.[]/)[0] ?? path))];
+    return step.op === "create"
+        ? []
+        : [
+              ...new Set(
+                  Object.keys(step.detailedDiff ?? {})
+                      .concat(step.diffs ?? [])
+                      .map((path) => path.split(/[.[]/)[0] ?? path),
+              ),
+          ];
 }
 
 /** The engine puts the policy's description above the violation. */
@@ -68,7 +81,9 @@ function violationText(message: string): string {
 }
 
 function memoryPlan(run: EngineRun): string[] {
-    const stack = run.events.flatMap(({ resOutputsEvent }) => (resOutputsEvent?.metadata.type === "pulumi:pulumi:Stack" ? [resOutputsEvent.metadata] : [])).at(-1);
+    const stack = run.events
+        .flatMap(({ resOutputsEvent }) => (resOutputsEvent?.metadata.type === "pulumi:pulumi:Stack" ? [resOutputsEvent.metadata] : []))
+        .at(-1);
     const plan = stack?.new?.outputs.memoryPlan;
     return Array.isArray(plan) ? plan.map(String) : [];
 }

@@ -21,7 +21,9 @@ main(async () => {
     const { stack, temporary, expect, out, configFile } = parse(process.argv.slice(2));
     const folder = fs.mkdtempSync(path.join(os.tmpdir(), "gh200-report-"));
     try {
-        const engine = temporary ? await temporaryStack(stack, configFile ?? path.join(CHECKOUT, `Pulumi.${stack}.yaml`), folder) : await Engine.of(stack, configFile);
+        const engine = temporary
+            ? await temporaryStack(stack, configFile ?? path.join(CHECKOUT, `Pulumi.${stack}.yaml`), folder)
+            : await Engine.of(stack, configFile);
         const run = await engine.events("preview", "--policy-pack", path.join(CHECKOUT, "policy"));
         if (run.events.length === 0) {
             throw new Problem(`stack ${stack}: could not be previewed: ${run.output.trim()}`);
@@ -59,7 +61,16 @@ async function temporaryStack(stack: string, configFile: string, folder: string)
 
 function parse(args: string[]): { stack: string; temporary: boolean; expect: string | undefined; out: string | undefined; configFile: string | undefined } {
     try {
-        const { values } = parseArgs({ args, options: { stack: { type: "string", short: "s" }, temporary: { type: "boolean" }, expect: { type: "string" }, out: { type: "string" }, "config-file": { type: "string" } } });
+        const { values } = parseArgs({
+            args,
+            options: {
+                stack: { type: "string", short: "s" },
+                temporary: { type: "boolean" },
+                expect: { type: "string" },
+                out: { type: "string" },
+                "config-file": { type: "string" },
+            },
+        });
         if (values.stack !== undefined) {
             return { stack: values.stack, temporary: values.temporary ?? false, expect: values.expect, out: values.out, configFile: values["config-file"] };
         }

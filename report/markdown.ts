@@ -10,14 +10,22 @@ export function previewComment(facts: PreviewFacts): string {
         marker(facts.stack),
         `## Preview of ${plainName(facts.stack)}: ${verdict(facts)}`,
         "",
-        ...(facts.compared ? [] : ["Not compared with what is deployed: this run has neither the stack's state nor its passphrase, so everything shows as new, and the digest is that of a first deployment.", ""]),
+        ...(facts.compared
+            ? []
+            : [
+                  "Not compared with what is deployed: this run has neither the stack's state nor its passphrase, so everything shows as new, and the digest is that of a first deployment.",
+                  "",
+              ]),
         ...block("Refused", facts.errors),
         ...block("Change digest", facts.change),
         ...policies(facts),
         ...rebuilt(facts),
         ...folded("Resources", facts.changes.map(changeLine), "diff"),
         ...block("Memory plan", facts.memoryPlan),
-        ...block("Warnings", facts.warnings.filter((line) => !facts.memoryPlan.includes(line))),
+        ...block(
+            "Warnings",
+            facts.warnings.filter((line) => !facts.memoryPlan.includes(line)),
+        ),
     ].join("\n");
 }
 
@@ -62,7 +70,10 @@ function policies({ violations, policyPacks, succeeded }: PreviewFacts): string[
     }
     return violations.length === 0
         ? ["### Policies", "", succeeded ? "No violation." : "Not checked to the end, because the preview was refused before.", ""]
-        : block(`Policies: ${count(violations.length, "violation")}${violations.every(({ level }) => level === "advisory") ? ", advisory alone" : ""}`, violationLines(violations));
+        : block(
+              `Policies: ${count(violations.length, "violation")}${violations.every(({ level }) => level === "advisory") ? ", advisory alone" : ""}`,
+              violationLines(violations),
+          );
 }
 
 /** The same policy says the same of many resources: the first three are enough to understand it. */
@@ -72,12 +83,18 @@ function violationLines(violations: PreviewFacts["violations"]): string[] {
         const name = `${policy} (${level})`;
         byPolicy.set(name, [...(byPolicy.get(name) ?? []), message]);
     }
-    return [...byPolicy].flatMap(([name, messages]) => [name, ...messages.slice(0, 3).map((message) => `  ${message}`), ...(messages.length > 3 ? [`  and ${messages.length - 3} more`] : [])]);
+    return [...byPolicy].flatMap(([name, messages]) => [
+        name,
+        ...messages.slice(0, 3).map((message) => `  ${message}`),
+        ...(messages.length > 3 ? [`  and ${messages.length - 3} more`] : []),
+    ]);
 }
 
 /** A long list is folded away: the reader wants to see that it is long, and seldom all of it. */
 function folded(title: string, lines: readonly string[], language: string): string[] {
-    return lines.length <= 12 ? block(title, lines, language) : [`### ${title}`, "", `<details><summary>${count(lines.length, "change")}</summary>`, "", ...fenced(lines, language), "", "</details>", ""];
+    return lines.length <= 12
+        ? block(title, lines, language)
+        : [`### ${title}`, "", `<details><summary>${count(lines.length, "change")}</summary>`, "", ...fenced(lines, language), "", "</details>", ""];
 }
 
 function block(title: string, lines: readonly string[], language = "text"): string[] {

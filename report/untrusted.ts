@@ -20,7 +20,7 @@ function wrap(line: string): string[] {
     const text = line.slice(0, 8 * lineLength);
     const indent = `${/^ */.exec(text)?.[0] ?? ""}    `.slice(0, 40);
     const lines: string[] = [];
-    for (let rest = text; rest !== "" || lines.length === 0; ) {
+    for (let rest = text; rest !== "" || lines.length === 0;) {
         const room = lines.length === 0 ? lineLength : lineLength - indent.length;
         const space = rest.lastIndexOf(" ", room);
         const at = rest.length <= room ? rest.length : space > room / 2 ? space : room;
@@ -32,5 +32,9 @@ function wrap(line: string): string[] {
 
 /** Without control characters, and without the marks that make a text read otherwise than it is (Unicode TR 36). */
 function visible(text: string): string {
-    return text.replace(/\r\n?/g, "\n").replace(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g, (mark) => (mark === "\t" ? "    " : "\ufffd"));
+    return text
+        .replace(/\r\n?/g, "\n")
+        .replace(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g, (mark) =>
+            mark === "\t" ? "    " : "\ufffd",
+        );
 }

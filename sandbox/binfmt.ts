@@ -17,23 +17,28 @@ const MASK = "\\xff\\xff\\xff\\xff\\xff\\xff\\xff\\x00\\xff\\xff\\xff\\xff\\xff\
 const entryOf = (layout: Layout): string => `gh200-${layout.id}-aarch64`;
 
 export function ensureEmulation(layout: Layout, namespace: Namespace): "native" | "registered" {
-  if (process.arch === "arm64") {
-    return "native";
-  }
-  const table = `${namespace.root}/proc/sys/fs/binfmt_misc`;
-  const entry = `${table}/${entryOf(layout)}`;
-  if (!fs.existsSync(entry)) {
-    if (!fs.existsSync(EMULATOR)) {
-      throw new Problem(`${EMULATOR}: missing; the sandbox builds and runs linux/arm64; apt-get install qemu-user-static`);
+    if (process.arch === "arm64") {
+        return "native";
     }
-    // F opens the emulator now, so that it is there inside containers; O and C run the program with its own descriptor and rights.
-    fs.writeFileSync(`${table}/register`, `:${entryOf(layout)}:M::${MAGIC}:${MASK}:${EMULATOR}:OCF`);
-  }
-  return "registered";
+    const table = `${namespace.root}/proc/sys/fs/binfmt_misc`;
+    const entry = `${table}/${entryOf(layout)}`;
+    if (!fs.existsSync(entry)) {
+        if (!fs.existsSync(EMULATOR)) {
+            throw new Problem(`${EMULATOR}: missing; the sandbox builds and runs linux/arm64; apt-get install qemu-user-static`);
+        }
+        // F opens the emulator now, so that it is there inside containers; O and C run the program with its own descriptor and rights.
+        fs.writeFileSync(`${table}/register`, `:${entryOf(layout)}:M::${MAGIC}:${MASK}:${EMULATOR}:OCF`);
+    }
+    return "registered";
 }
 
 /** The table is the kernel's: a mount of it that only this command sees is enough, with or without a namespace of the sandbox. */
 export async function removeEmulation(layout: Layout): Promise<void> {
-  const table = "/proc/sys/fs/binfmt_misc";
-  await run("unshare", ["--mount", "/bin/sh", "-ec", `[ -e ${table}/register ] || mount -t binfmt_misc binfmt_misc ${table}; [ ! -e ${table}/${entryOf(layout)} ] || echo -1 > ${table}/${entryOf(layout)}`]);
+    const table = "/proc/sys/fs/binfmt_misc";
+    await run("unshare", [
+        "--mount",
+        "/bin/sh",
+        "-ec",
+        `[ -e ${table}/register ] || mount -t binfmt_misc binfmt_misc ${table}; [ ! -e ${table}/${entryOf(layout)} ] || echo -1 > ${table}/${entryOf(layout)}`,
+    ]);
 }

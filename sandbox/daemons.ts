@@ -12,39 +12,45 @@ export type Binary = "registry" | "buildkitd" | "etcd" | "kubernetes" | "contain
 
 /** Everything that runs in a sandbox, described but not started. */
 export interface Sandbox {
-  readonly registry: Registry;
-  readonly builder: Builder;
-  readonly controlPlane: ControlPlane;
-  readonly node: RealNode;
-  readonly kwok: Daemon;
+    readonly registry: Registry;
+    readonly builder: Builder;
+    readonly controlPlane: ControlPlane;
+    readonly node: RealNode;
+    readonly kwok: Daemon;
 }
 
 /** One after the other, because each may take a port or issue a certificate. What exists already is left as it is. */
 export async function prepare(layout: Layout, binary: (name: Binary) => string): Promise<Sandbox> {
-  const registry = await prepareRegistry(layout, binary("registry"));
-  const builder = await prepareBuilder(layout, binary("buildkitd"), registry);
-  const network = await planNetwork(layout);
-  const controlPlane = await prepareControlPlane(layout, { etcd: binary("etcd"), kubernetes: binary("kubernetes") }, network.address);
-  const node = await prepareNode(layout, { containerd: binary("containerd"), shim: binary("containerd-shim-runc-v2"), kubernetes: binary("kubernetes") }, registry, controlPlane.port, network);
-  const kwok = await prepareKwok(layout, binary("kwok"), controlPlane.port);
-  return { registry, builder, controlPlane, node, kwok };
+    const registry = await prepareRegistry(layout, binary("registry"));
+    const builder = await prepareBuilder(layout, binary("buildkitd"), registry);
+    const network = await planNetwork(layout);
+    const controlPlane = await prepareControlPlane(layout, { etcd: binary("etcd"), kubernetes: binary("kubernetes") }, network.address);
+    const node = await prepareNode(
+        layout,
+        { containerd: binary("containerd"), shim: binary("containerd-shim-runc-v2"), kubernetes: binary("kubernetes") },
+        registry,
+        controlPlane.port,
+        network,
+    );
+    const kwok = await prepareKwok(layout, binary("kwok"), controlPlane.port);
+    return { registry, builder, controlPlane, node, kwok };
 }
 
 export const allDaemons = (sandbox: Sandbox): Daemon[] => [
-  sandbox.registry.daemon,
-  sandbox.builder.daemon,
-  sandbox.controlPlane.etcd,
-  sandbox.controlPlane.apiServer,
-  ...sandbox.controlPlane.controllers,
-  sandbox.node.containerd,
-  sandbox.node.kubelet,
+    sandbox.registry.daemon,
+    sandbox.builder.daemon,
+    sandbox.controlPlane.etcd,
+    sandbox.controlPlane.apiServer,
+    ...sandbox.controlPlane.controllers,
+    sandbox.node.containerd,
+    sandbox.node.kubelet,
 ];
 
 export async function withApi<T>(sandbox: Sandbox, work: (api: Api) => Promise<T>): Promise<T> {
-  const api = new Api(sandbox.controlPlane.port, sandbox.controlPlane.admin);
-  try {
-    return await work(api);
-  } finally {
-    api.close();
-  }
+    const api = new Api(sandbox.controlPlane.port, sandbox.controlPlane.admin);
+    try {
+        return await work(api);
+    } finally {
+        api.close();
+    }
 }

@@ -12,18 +12,18 @@ import { endUpdates } from "./update";
  * only half started, or whose files are damaged.
  */
 export async function down(layout: Layout): Promise<boolean> {
-  await endUpdates(layout);
-  await destroyNamespace(layout);
-  row("processes", "ended, and their mounts and networks with them");
-  await removeCgroup(layout);
-  await removeNetwork(layout);
-  await removeEmulation(layout);
-  row("outside the folder", "cgroups, address and binfmt entry removed");
-  const existed = isSandbox(layout);
-  if (existed) {
-    // Gigabytes of layers: on a busy disk the longest part.
-    row("files", `removing ${layout.dir}`);
-    fs.rmSync(layout.dir, { recursive: true, force: true, maxRetries: 3 });
-  }
-  return existed;
+    await endUpdates(layout);
+    await destroyNamespace(layout);
+    row("processes", "ended, and their mounts and networks with them");
+    await removeCgroup(layout);
+    await removeNetwork(layout);
+    await removeEmulation(layout);
+    row("outside the folder", "cgroups, address and binfmt entry removed");
+    const existed = isSandbox(layout);
+    if (existed) {
+        // Gigabytes of layers: on a busy disk the longest part.
+        row("files", `removing ${layout.dir}`);
+        fs.rmSync(layout.dir, { recursive: true, force: true, maxRetries: 3 });
+    }
+    return existed;
 }

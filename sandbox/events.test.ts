@@ -8,48 +8,56 @@ const urn = "urn:pulumi:sandbox::gh200-vllm::gh200-vllm:index:BuildStage$docker-
 const type = "docker-build:index:Image";
 
 function written(...events: object[]): UpdateEvents {
-  const file = path.join(fs.mkdtempSync(path.join(os.tmpdir(), "events-")), "events.json");
-  const reader = new UpdateEvents(file);
-  for (const event of events) {
-    // Half a line at a time, as a reader that is faster than the writer sees it.
-    const line = `${JSON.stringify(event)}\n`;
-    fs.appendFileSync(file, line.slice(0, 40));
-    reader.read();
-    fs.appendFileSync(file, line.slice(40));
-    reader.read();
-  }
-  return reader;
+    const file = path.join(fs.mkdtempSync(path.join(os.tmpdir(), "events-")), "events.json");
+    const reader = new UpdateEvents(file);
+    for (const event of events) {
+        // Half a line at a time, as a reader that is faster than the writer sees it.
+        const line = `${JSON.stringify(event)}\n`;
+        fs.appendFileSync(file, line.slice(0, 40));
+        reader.read();
+        fs.appendFileSync(file, line.slice(40));
+        reader.read();
+    }
+    return reader;
 }
 
 test("an image that is built is timed, one that stays is not", () => {
-  const built = [{ resourcePreEvent: { metadata: { op: "update", urn, type } } }, { resOutputsEvent: { metadata: { urn } } }];
-  expect(written(...built).seconds).toEqual({ "gh200-build-triton": expect.any(Number) });
-  const same = [{ resourcePreEvent: { metadata: { op: "same", urn, type } } }, { resOutputsEvent: { metadata: { urn } } }];
-  expect(written(...same).seconds).toEqual({});
+    const built = [{ resourcePreEvent: { metadata: { op: "update", urn, type } } }, { resOutputsEvent: { metadata: { urn } } }];
+    expect(written(...built).seconds).toEqual({ "gh200-build-triton": expect.any(Number) });
+    const same = [{ resourcePreEvent: { metadata: { op: "same", urn, type } } }, { resOutputsEvent: { metadata: { urn } } }];
+    expect(written(...same).seconds).toEqual({});
 });
 
 test("of a failed build the end of the log is told", () => {
-  const lines = Array.from({ length: 30 }, (_, index) => ({ diagnosticEvent: { urn, message: `#7 ${index} größer\n`, severity: "info", ephemeral: true } }));
-  const [failure, ...others] = written(...lines, { resOpFailedEvent: { metadata: { urn, type } } }).failures();
-  expect(others).toEqual([]);
-  expect(failure?.name).toBe("gh200-build-triton");
-  expect(failure?.log).toHaveLength(20);
-  expect(failure?.log.at(-1)).toBe("#7 29 größer");
+    const lines = Array.from({ length: 30 }, (_, index) => ({ diagnosticEvent: { urn, message: `#7 ${index} größer\n`, severity: "info", ephemeral: true } }));
+    const [failure, ...others] = written(...lines, { resOpFailedEvent: { metadata: { urn, type } } }).failures();
+    expect(others).toEqual([]);
+    expect(failure?.name).toBe("gh200-build-triton");
+    expect(failure?.log).toHaveLength(20);
+    expect(failure?.log.at(-1)).toBe("#7 29 größer");
 });
 
 test("the log is without the marks that colour it at a terminal", () => {
-  const marked = ["<{%reset%}>#11 DONE 0.1s<{%reset%}>\n", "<{%reset%}><{%reset%}>\n"].map((message) => ({ diagnosticEvent: { urn, message, severity: "info", ephemeral: true } }));
-  expect(written(...marked, { resOpFailedEvent: { metadata: { urn, type } } }).failures()[0]?.log).toEqual(["#11 DONE 0.1s"]);
+    const marked = ["<{%reset%}>#11 DONE 0.1s<{%reset%}>\n", "<{%reset%}><{%reset%}>\n"].map((message) => ({
+        diagnosticEvent: { urn, message, severity: "info", ephemeral: true },
+    }));
+    expect(written(...marked, { resOpFailedEvent: { metadata: { urn, type } } }).failures()[0]?.log).toEqual(["#11 DONE 0.1s"]);
 });
 
 test.each([
-  ["@ updating......", undefined],
-  [" +  docker-build:index:Image gh200-build-triton creating (0s) ", " +  docker-build:index:Image gh200-build-triton creating (0s) "],
-  [" +  docker-build:index:Image gh200-build-triton creating (17s) #14 DONE 16.7s", undefined],
-  [" ~  docker-build:index:Image gh200-image updating (1s) [diff: ~context,tags]; #2 DONE 0.0s", undefined],
-  [" ~  docker-build:index:Image gh200-image updated (24s) [diff: ~context,tags]; #18 resolving provenance", " ~  docker-build:index:Image gh200-image updated (24s) [diff: ~context,tags]"],
-  [" +  docker-build:index:Image gh200-build-triton creating (2s) error: failed to solve", " +  docker-build:index:Image gh200-build-triton creating (2s) error: failed to solve"],
-  ["Resources:", "Resources:"],
+    ["@ updating......", undefined],
+    [" +  docker-build:index:Image gh200-build-triton creating (0s) ", " +  docker-build:index:Image gh200-build-triton creating (0s) "],
+    [" +  docker-build:index:Image gh200-build-triton creating (17s) #14 DONE 16.7s", undefined],
+    [" ~  docker-build:index:Image gh200-image updating (1s) [diff: ~context,tags]; #2 DONE 0.0s", undefined],
+    [
+        " ~  docker-build:index:Image gh200-image updated (24s) [diff: ~context,tags]; #18 resolving provenance",
+        " ~  docker-build:index:Image gh200-image updated (24s) [diff: ~context,tags]",
+    ],
+    [
+        " +  docker-build:index:Image gh200-build-triton creating (2s) error: failed to solve",
+        " +  docker-build:index:Image gh200-build-triton creating (2s) error: failed to solve",
+    ],
+    ["Resources:", "Resources:"],
 ])("a line of Pulumi's: %s", (line, shown) => {
-  expect(shownLine(line)).toBe(shown);
+    expect(shownLine(line)).toBe(shown);
 });

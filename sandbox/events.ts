@@ -8,62 +8,64 @@ const IMAGE = "docker-build:index:Image";
 const TAIL = 20;
 
 interface EngineEvent {
-  resourcePreEvent?: { metadata: { op: string; urn: string; type: string } };
-  resOutputsEvent?: { metadata: { urn: string } };
-  resOpFailedEvent?: { metadata: { urn: string; type: string } };
-  diagnosticEvent?: { urn?: string; message: string; severity: string; ephemeral?: boolean };
+    resourcePreEvent?: { metadata: { op: string; urn: string; type: string } };
+    resOutputsEvent?: { metadata: { urn: string } };
+    resOpFailedEvent?: { metadata: { urn: string; type: string } };
+    diagnosticEvent?: { urn?: string; message: string; severity: string; ephemeral?: boolean };
 }
 
 /** Reads the engine's events while the update runs. They carry whole seconds; a stage that takes a third of one is timed by when its events arrive. */
 export class UpdateEvents {
-  readonly seconds: BuildSeconds = {};
-  private readonly began = new Map<string, number>();
-  private readonly logs = new Map<string, string[]>();
-  private readonly failed = new Set<string>();
-  private offset = 0;
-  private rest: Buffer = Buffer.alloc(0);
+    readonly seconds: BuildSeconds = {};
+    private readonly began = new Map<string, number>();
+    private readonly logs = new Map<string, string[]>();
+    private readonly failed = new Set<string>();
+    private offset = 0;
+    private rest: Buffer = Buffer.alloc(0);
 
-  constructor(private readonly file: string) {}
+    constructor(private readonly file: string) {}
 
-  read(): void {
-    if (!fs.existsSync(this.file)) {
-      return;
+    read(): void {
+        if (!fs.existsSync(this.file)) {
+            return;
+        }
+        const handle = fs.openSync(this.file, "r");
+        const bytes = Buffer.alloc(fs.fstatSync(handle).size - this.offset);
+        this.offset += fs.readSync(handle, bytes, 0, bytes.length, this.offset);
+        fs.closeSync(handle);
+        const whole = Buffer.concat([this.rest, bytes]);
+        const end = whole.lastIndexOf("\n") + 1;
+        this.rest = whole.subarray(end);
+        for (const line of whole.subarray(0, end).toString("utf8").split("\n").filter(Boolean)) {
+            this.take(JSON.parse(line) as EngineEvent);
+        }
     }
-    const handle = fs.openSync(this.file, "r");
-    const bytes = Buffer.alloc(fs.fstatSync(handle).size - this.offset);
-    this.offset += fs.readSync(handle, bytes, 0, bytes.length, this.offset);
-    fs.closeSync(handle);
-    const whole = Buffer.concat([this.rest, bytes]);
-    const end = whole.lastIndexOf("\n") + 1;
-    this.rest = whole.subarray(end);
-    for (const line of whole.subarray(0, end).toString("utf8").split("\n").filter(Boolean)) {
-      this.take(JSON.parse(line) as EngineEvent);
-    }
-  }
 
-  /** The end of the build log of each image that failed. Pulumi shows such lines in passing only. */
-  failures(): { name: string; log: string[] }[] {
-    return [...this.failed].map((urn) => ({ name: nameOf(urn), log: this.logs.get(urn) ?? [] }));
-  }
+    /** The end of the build log of each image that failed. Pulumi shows such lines in passing only. */
+    failures(): { name: string; log: string[] }[] {
+        return [...this.failed].map((urn) => ({ name: nameOf(urn), log: this.logs.get(urn) ?? [] }));
+    }
 
-  private take({ resourcePreEvent, resOutputsEvent, resOpFailedEvent, diagnosticEvent }: EngineEvent): void {
-    const before = resourcePreEvent?.metadata;
-    if (before?.type === IMAGE && before.op !== "same") {
-      this.began.set(before.urn, Date.now());
+    private take({ resourcePreEvent, resOutputsEvent, resOpFailedEvent, diagnosticEvent }: EngineEvent): void {
+        const before = resourcePreEvent?.metadata;
+        if (before?.type === IMAGE && before.op !== "same") {
+            this.began.set(before.urn, Date.now());
+        }
+        const done = resOutputsEvent?.metadata.urn ?? "";
+        const began = this.began.get(done);
+        if (began !== undefined) {
+            this.seconds[nameOf(done)] = (Date.now() - began) / 1000;
+        }
+        if (resOpFailedEvent?.metadata.type === IMAGE) {
+            this.failed.add(resOpFailedEvent.metadata.urn);
+        }
+        if (diagnosticEvent?.urn !== undefined && diagnosticEvent.ephemeral === true && diagnosticEvent.severity === "info") {
+            const lines = plain(diagnosticEvent.message)
+                .split("\n")
+                .filter((line) => line.trim() !== "");
+            this.logs.set(diagnosticEvent.urn, [...(this.logs.get(diagnosticEvent.urn) ?? []), ...lines].slice(-TAIL));
+        }
     }
-    const done = resOutputsEvent?.metadata.urn ?? "";
-    const began = this.began.get(done);
-    if (began !== undefined) {
-      this.seconds[nameOf(done)] = (Date.now() - began) / 1000;
-    }
-    if (resOpFailedEvent?.metadata.type === IMAGE) {
-      this.failed.add(resOpFailedEvent.metadata.urn);
-    }
-    if (diagnosticEvent?.urn !== undefined && diagnosticEvent.ephemeral === true && diagnosticEvent.severity === "info") {
-      const lines = plain(diagnosticEvent.message).split("\n").filter((line) => line.trim() !== "");
-      this.logs.set(diagnosticEvent.urn, [...(this.logs.get(diagnosticEvent.urn) ?? []), ...lines].slice(-TAIL));
-    }
-  }
 }
 
 /** Without Pulumi's marks for colours, which events carry where a terminal would show them. */
@@ -76,9 +78,9 @@ const nameOf = (urn: string): string => urn.split("::").pop() ?? "";
  * beginning and end, and whatever is wrong. Undefined for a line that is not shown.
  */
 export function shownLine(line: string): string | undefined {
-  const progress = /\b(creating|updating|deleting|replacing|reading|importing|refreshing) \(\d+s\)(.*)$/.exec(line)?.[2];
-  if (/^@ \w+ing/.test(line) || (progress !== undefined && progress.trim() !== "" && !/\b(error|warning):/.test(progress))) {
-    return undefined;
-  }
-  return line.replace(/\b((?:cre|upd|del|repl)\w*ed \([\d.]+s\).*?);? #\d+ .*$/, "$1");
+    const progress = /\b(creating|updating|deleting|replacing|reading|importing|refreshing) \(\d+s\)(.*)$/.exec(line)?.[2];
+    if (/^@ \w+ing/.test(line) || (progress !== undefined && progress.trim() !== "" && !/\b(error|warning):/.test(progress))) {
+        return undefined;
+    }
+    return line.replace(/\b((?:cre|upd|del|repl)\w*ed \([\d.]+s\).*?);? #\d+ .*$/, "$1");
 }

@@ -14,20 +14,20 @@ export const red = (text: string): string => paint("31", text);
 
 // A reader that has seen enough (`status | head`) is no reason to stop half way.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code !== "EPIPE") {
-    throw error;
-  }
+    if (error.code !== "EPIPE") {
+        throw error;
+    }
 });
 
 export function say(line = ""): void {
-  process.stdout.write(`${line}\n`);
+    process.stdout.write(`${line}\n`);
 }
 
 export function seconds(since: number): string {
-  return `${((Date.now() - since) / 1000).toFixed(1)} s`;
+    return `${((Date.now() - since) / 1000).toFixed(1)} s`;
 }
 
 /** «name    text»; below each other in a terminal that is too narrow for both. */
 export function row(name: string, text: string): void {
-  renderPair(name, text, 23, (process.stdout.columns || Infinity) - 2).forEach((line) => say(`  ${line}`));
+    renderPair(name, text, 23, (process.stdout.columns || Infinity) - 2).forEach((line) => say(`  ${line}`));
 }

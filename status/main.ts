@@ -69,7 +69,9 @@ function parse(args: string[]): { stack: string; picture: string | undefined } {
 function writePicture(file: string, stack: string, resources: Resource[]): void {
     const svg = pictureOf(resources);
     if (svg === undefined) {
-        throw new Problem(`--picture: ${file}: the state of stack ${stack} has no picture; accepted: a stack that was updated; npm run pulumi -- up --stack ${stack}`);
+        throw new Problem(
+            `--picture: ${file}: the state of stack ${stack} has no picture; accepted: a stack that was updated; npm run pulumi -- up --stack ${stack}`,
+        );
     }
     fs.writeFileSync(file, svg);
     console.log(`the memory plan of stack ${stack} is in ${file}`);

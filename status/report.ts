@@ -29,7 +29,7 @@ export type StatusRow = readonly [label: string, value: string];
 /** One row a fact, in the order that a person asks for them. */
 export function statusRows(state: StackState): StatusRow[] {
     const outputs = outputsOf(state.resources);
-    const text = (key: string) => (typeof outputs[key] === "string" && outputs[key] !== "" ? (outputs[key]) : undefined);
+    const text = (key: string) => (typeof outputs[key] === "string" && outputs[key] !== "" ? outputs[key] : undefined);
     const rows: StatusRow[] = [
         ["stack", state.stack],
         ["deployed", text("deployRef") ?? "nothing"],
@@ -66,7 +66,7 @@ export function pictureOf(resources: readonly Resource[]): string | undefined {
 
 /** State sorts by name; stages are read in the order in which they are built, what is no stage last. */
 export function byBuildOrder(a: string, b: string): number {
-    const position = (stage: string) => (stageTable.findIndex(({ target }) => target === stage) + 1 || stageTable.length + 1);
+    const position = (stage: string) => stageTable.findIndex(({ target }) => target === stage) + 1 || stageTable.length + 1;
     return position(a) - position(b);
 }
 
@@ -93,8 +93,5 @@ export function curlLines(resources: Resource[], kubeconfig: string | undefined)
         return [];
     }
     const prefix = kubeconfig === undefined ? "" : `KUBECONFIG=${kubeconfig} `;
-    return [
-        `${prefix}kubectl -n ${metadata.namespace} port-forward deployment/${metadata.name} 8000 &`,
-        "curl -s http://localhost:8000/v1/models",
-    ];
+    return [`${prefix}kubectl -n ${metadata.namespace} port-forward deployment/${metadata.name} 8000 &`, "curl -s http://localhost:8000/v1/models"];
 }

@@ -50,9 +50,7 @@ interface Ended {
 }
 
 const suites: Record<string, Suite> = {
-    ...Object.fromEntries(
-        Object.entries(vitestSuites).map(([name, args]) => [name, { folder: path.join(root, args[0] ?? ""), run: () => vitest(args) }]),
-    ),
+    ...Object.fromEntries(Object.entries(vitestSuites).map(([name, args]) => [name, { folder: path.join(root, args[0] ?? ""), run: () => vitest(args) }])),
     runtime: { folder: path.join(tests, "runtime", "run"), run: runtime },
 };
 
@@ -81,7 +79,11 @@ function readReport(file: string): Totals {
 /** Python and C++, by pytest, which closes with a line such as `1 failed, 75 passed in 34.42s`. */
 async function runtime(): Promise<Ended> {
     const { status, output } = await run("bash", [path.join(tests, "runtime", "run"), "--fast"]);
-    const closing = output.split("\n").filter((line) => / in \d+\.\d+s/.test(line)).at(-1) ?? "";
+    const closing =
+        output
+            .split("\n")
+            .filter((line) => / in \d+\.\d+s/.test(line))
+            .at(-1) ?? "";
     const count = (word: string) => Number(new RegExp(`(\\d+) ${word}`).exec(closing)?.[1] ?? 0);
     const totals = { passed: count("passed"), failed: count("failed") + count("error"), skipped: count("skipped") };
     return { totals: atLeastOneFailure(totals, status), output };

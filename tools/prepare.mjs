@@ -14,15 +14,14 @@ const npmMark = join(root, "node_modules", ".package-lock.json");
 
 // npm's own mark is newer than the lock file after any install. A git checkout gives the lock file a new time and,
 // mostly, the same text: then our mark tells.
-const installed =
-  existsSync(npmMark) && (statSync(npmMark).mtimeMs >= statSync(lock).mtimeMs || (existsSync(mark) && readFileSync(mark, "utf8") === wanted));
+const installed = existsSync(npmMark) && (statSync(npmMark).mtimeMs >= statSync(lock).mtimeMs || (existsSync(mark) && readFileSync(mark, "utf8") === wanted));
 
 if (!installed) {
-  console.error("installing npm packages");
-  const { status } = spawnSync("npm", ["ci", "--no-audit", "--no-fund"], { cwd: root, stdio: ["ignore", "ignore", "inherit"] });
-  if (status !== 0) {
-    console.error("npm ci: failed; mend what it says above and run the same command again");
-    process.exit(status ?? 1);
-  }
-  writeFileSync(mark, wanted);
+    console.error("installing npm packages");
+    const { status } = spawnSync("npm", ["ci", "--no-audit", "--no-fund"], { cwd: root, stdio: ["ignore", "ignore", "inherit"] });
+    if (status !== 0) {
+        console.error("npm ci: failed; mend what it says above and run the same command again");
+        process.exit(status ?? 1);
+    }
+    writeFileSync(mark, wanted);
 }

@@ -5,8 +5,8 @@ import { fileURLToPath } from "node:url";
 import { isAlive } from "./lock";
 
 interface Lock {
-  readonly pid: number;
-  readonly hostname: string;
+    readonly pid: number;
+    readonly hostname: string;
 }
 
 /**
@@ -14,25 +14,28 @@ interface Lock {
  * it was taken on this host by a process that is gone; any other holder may be at work. Returns what was removed.
  */
 export function clearStaleLocks(backend: string | undefined): Lock[] {
-  if (backend === undefined || !backend.startsWith("file:///")) {
-    return [];
-  }
-  const folder = path.join(fileURLToPath(backend), ".pulumi", "locks");
-  if (!fs.existsSync(folder)) {
-    return [];
-  }
-  const files = fs.readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".json")).map((name) => path.join(folder, name));
-  const stale = files.map((file) => ({ file, lock: read(file) })).filter((found) => found.lock?.hostname === os.hostname() && !isAlive(found.lock.pid));
-  for (const { file } of stale) {
-    fs.rmSync(file, { force: true });
-  }
-  return stale.map(({ lock }) => lock as Lock);
+    if (backend === undefined || !backend.startsWith("file:///")) {
+        return [];
+    }
+    const folder = path.join(fileURLToPath(backend), ".pulumi", "locks");
+    if (!fs.existsSync(folder)) {
+        return [];
+    }
+    const files = fs
+        .readdirSync(folder, { recursive: true, encoding: "utf8" })
+        .filter((name) => name.endsWith(".json"))
+        .map((name) => path.join(folder, name));
+    const stale = files.map((file) => ({ file, lock: read(file) })).filter((found) => found.lock?.hostname === os.hostname() && !isAlive(found.lock.pid));
+    for (const { file } of stale) {
+        fs.rmSync(file, { force: true });
+    }
+    return stale.map(({ lock }) => lock as Lock);
 }
 
 function read(file: string): Lock | undefined {
-  try {
-    return JSON.parse(fs.readFileSync(file, "utf8")) as Lock;
-  } catch {
-    return undefined;
-  }
+    try {
+        return JSON.parse(fs.readFileSync(file, "utf8")) as Lock;
+    } catch {
+        return undefined;
+    }
 }

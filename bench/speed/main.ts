@@ -42,7 +42,12 @@ async function noOp(ours: Machine): Promise<Pair[]> {
     const env = await pulumiEnvironment();
     const state = JSON.parse(await ours.exportState()) as State;
     const empty = new Baseline(env, tenEmptyComponents);
-    const plain = new Baseline(env, plainProgram, { "resources.json": JSON.stringify(plainResources(state)) }, { ".gh200": path.join(ours.program.folder, ".gh200") });
+    const plain = new Baseline(
+        env,
+        plainProgram,
+        { "resources.json": JSON.stringify(plainResources(state)) },
+        { ".gh200": path.join(ours.program.folder, ".gh200") },
+    );
     try {
         empty.run("up", "--yes", "--skip-preview");
         plain.import(plainState(state));
@@ -53,7 +58,10 @@ async function noOp(ours: Machine): Promise<Pair[]> {
             up: [pair("up without changes", none), pair("up without changes", flat)] as const,
         };
         for (let round = 0; round < ROUNDS; round += 1) {
-            for (const [command, args] of [["preview", []], ["up", ["--yes", "--skip-preview"]]] as const) {
+            for (const [command, args] of [
+                ["preview", []],
+                ["up", ["--yes", "--skip-preview"]],
+            ] as const) {
                 const [toEmpty, toPlain] = pairs[command];
                 toEmpty.theirs.push(await seconds(() => empty.run(command, ...args)));
                 toPlain.theirs.push(await seconds(() => unchanged(plain.run(command, ...args))));

@@ -18,27 +18,30 @@ import { builderProblems, probeBuilder, unreachableProblem } from "./probe";
  */
 export function builderHook(owner: string, builder: BuilderArgs, announcement?: string): pulumi.ResourceHook {
     const connection = resolvedConnection(builder);
-    return new pulumi.ResourceHook(`${owner}:builder`, inContext(async () => {
-        const resolved = await connection;
-        if (resolved.endpoint === "") {
-            refuse([{ path: "builder.endpoint", wrong: "is missing", accepted: "tcp://HOST:PORT of a BuildKit daemon" }]);
-        }
-        writeBuilder(resolved);
-        const facts = await probeBuilder(resolved).catch((error: unknown) => {
-            refuse([unreachableProblem(resolved, error)]);
-            throw error;
-        });
-        refuse(builderProblems(resolved, facts));
-        builders.set(resolved.endpoint, facts.id);
-        const active = await withControl(resolved, (client) => listBuilds(client, true));
-        if (active.length > 0) {
-            refuse(resolved.refuseWhenBusy ? [busyProblem(resolved.endpoint, active, new Date())] : []);
-            await pulumi.log.info(holderLine(resolved.endpoint, active, new Date()));
-        }
-        if (announcement !== undefined) {
-            await pulumi.log.info(announcement);
-        }
-    }));
+    return new pulumi.ResourceHook(
+        `${owner}:builder`,
+        inContext(async () => {
+            const resolved = await connection;
+            if (resolved.endpoint === "") {
+                refuse([{ path: "builder.endpoint", wrong: "is missing", accepted: "tcp://HOST:PORT of a BuildKit daemon" }]);
+            }
+            writeBuilder(resolved);
+            const facts = await probeBuilder(resolved).catch((error: unknown) => {
+                refuse([unreachableProblem(resolved, error)]);
+                throw error;
+            });
+            refuse(builderProblems(resolved, facts));
+            builders.set(resolved.endpoint, facts.id);
+            const active = await withControl(resolved, (client) => listBuilds(client, true));
+            if (active.length > 0) {
+                refuse(resolved.refuseWhenBusy ? [busyProblem(resolved.endpoint, active, new Date())] : []);
+                await pulumi.log.info(holderLine(resolved.endpoint, active, new Date()));
+            }
+            if (announcement !== undefined) {
+                await pulumi.log.info(announcement);
+            }
+        }),
+    );
 }
 
 const builders = new Map<string, string>();
@@ -58,17 +61,20 @@ export function failureHook(owner: string, builder: BuilderArgs): pulumi.ErrorHo
         return known;
     }
     const connection = resolvedConnection(builder);
-    const hook = new pulumi.ErrorHook(`${owner}:failure`, inContext(async ({ name, errors, newInputs = {}, oldInputs }) => {
-        const resolved = await connection;
-        const target = String((newInputs as { target?: string }).target ?? "");
-        const { ref, log } = await failedBuild(resolved, target);
-        const failure = {
-            ...{ stack: `${pulumi.getProject()}/${pulumi.getStack()}`, resource: name, target, endpoint: resolved.endpoint, time: new Date() },
-            ...{ ref, log, errors, oldInputs: oldInputs as Inputs | undefined, newInputs: newInputs as Inputs },
-        };
-        await pulumi.log.error(`${failureReport(failure)}\nThis report: ${writeReport(failure)}`);
-        return false;
-    }));
+    const hook = new pulumi.ErrorHook(
+        `${owner}:failure`,
+        inContext(async ({ name, errors, newInputs = {}, oldInputs }) => {
+            const resolved = await connection;
+            const target = String((newInputs as { target?: string }).target ?? "");
+            const { ref, log } = await failedBuild(resolved, target);
+            const failure = {
+                ...{ stack: `${pulumi.getProject()}/${pulumi.getStack()}`, resource: name, target, endpoint: resolved.endpoint, time: new Date() },
+                ...{ ref, log, errors, oldInputs: oldInputs as Inputs | undefined, newInputs: newInputs as Inputs },
+            };
+            await pulumi.log.error(`${failureReport(failure)}\nThis report: ${writeReport(failure)}`);
+            return false;
+        }),
+    );
     failureHooks.set(builder, hook);
     return hook;
 }

@@ -10,7 +10,13 @@ interface Timestamp {
 }
 
 interface BuildHistoryEvent {
-    record: { Ref: string; FrontendAttrs: Record<string, string>; error: { message: string } | null; CreatedAt: Timestamp | null; CompletedAt: Timestamp | null } | null;
+    record: {
+        Ref: string;
+        FrontendAttrs: Record<string, string>;
+        error: { message: string } | null;
+        CreatedAt: Timestamp | null;
+        CompletedAt: Timestamp | null;
+    } | null;
 }
 
 interface StatusResponse {
@@ -74,9 +80,17 @@ export async function listBuilds(client: ControlClient, activeOnly: boolean): Pr
 /** What the failed step of a build printed, line by line; every step's where none is marked as failed. */
 export async function buildLog(client: ControlClient, ref: string): Promise<string[]> {
     const answers = await collect(client.Status({ Ref: ref }, { deadline: Date.now() + answerTimeoutMs }));
-    const failed = new Set(answers.flatMap(({ vertexes }) => vertexes).filter(({ error }) => error !== "").map(({ digest }) => digest));
+    const failed = new Set(
+        answers
+            .flatMap(({ vertexes }) => vertexes)
+            .filter(({ error }) => error !== "")
+            .map(({ digest }) => digest),
+    );
     const logs = answers.flatMap((answer) => answer.logs).filter(({ vertex }) => failed.size === 0 || failed.has(vertex));
-    return Buffer.concat(logs.map(({ msg }) => msg)).toString("utf8").split("\n").filter((line) => line.trim() !== "");
+    return Buffer.concat(logs.map(({ msg }) => msg))
+        .toString("utf8")
+        .split("\n")
+        .filter((line) => line.trim() !== "");
 }
 
 function collect<T>(stream: grpc.ClientReadableStream<T>): Promise<T[]> {
@@ -112,11 +126,7 @@ async function controlClient(connection: BuilderConnection): Promise<ControlClie
     const credentials =
         connection.caCertificate === ""
             ? grpc.credentials.createInsecure()
-            : grpc.credentials.createSsl(
-                  Buffer.from(connection.caCertificate),
-                  Buffer.from(connection.clientKey),
-                  Buffer.from(connection.clientCertificate),
-              );
+            : grpc.credentials.createSsl(Buffer.from(connection.caCertificate), Buffer.from(connection.clientKey), Buffer.from(connection.clientCertificate));
     const address = connection.endpoint.replace(/^tcp:\/\//, "");
     const override = connection.serverName === "" ? {} : { "grpc.ssl_target_name_override": connection.serverName };
     return new loaded.moby.buildkit.v1.Control(address, credentials, {

@@ -44,7 +44,9 @@ export function failureReport(failure: Failure): string {
         "",
         "## What it was told last",
         "",
-        ...(log.length > 0 ? log.slice(-shownLogLines) : failure.errors.flatMap((text) => text.split("\n")).slice(0, shownLogLines)).map((line) => `    ${line.slice(0, 400)}`),
+        ...(log.length > 0 ? log.slice(-shownLogLines) : failure.errors.flatMap((text) => text.split("\n")).slice(0, shownLogLines)).map(
+            (line) => `    ${line.slice(0, 400)}`,
+        ),
         "",
         "## What changed since it was last built",
         "",

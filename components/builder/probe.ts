@@ -68,9 +68,7 @@ export function unreachableProblem(connection: BuilderConnection, error: unknown
     return {
         path: "builder.endpoint",
         value: connection.endpoint,
-        wrong: untrusted
-            ? `the TLS handshake failed (${reason(text)})`
-            : `no BuildKit daemon answered within ${answerTimeoutMs / 1000} s (${reason(text)})`,
+        wrong: untrusted ? `the TLS handshake failed (${reason(text)})` : `no BuildKit daemon answered within ${answerTimeoutMs / 1000} s (${reason(text)})`,
         accepted: "a daemon that trusts builder.clientCertificate and is signed by builder.caCertificate",
         fix: untrusted
             ? "check builder.caCertificate, builder.clientCertificate, builder.serverName and the builderClientKey secret"

@@ -69,10 +69,19 @@ export const remoteBuilderSchema = z.strictObject({
     clientCertificate: z.string().default("").meta({ description: "PEM text of the certificate shown to the daemon." }),
     clientKey: z.string().default("").meta({ description: "PEM text of the client certificate's key.", secret: true }),
     serverName: z.string().default("").meta({ description: "Host name that the daemon's certificate must carry; the endpoint's host where empty." }),
-    minBuildkitVersion: z.string().default(oldestBuildkit).meta({ description: "Oldest BuildKit that may build.", source: "per-step memory limits: moby/buildkit 0.31" }),
+    minBuildkitVersion: z
+        .string()
+        .default(oldestBuildkit)
+        .meta({ description: "Oldest BuildKit that may build.", source: "per-step memory limits: moby/buildkit 0.31" }),
     allowEmulation: z.boolean().default(false).meta({ description: "Accept a daemon that only emulates the platform; for sandboxes." }),
-    refuseWhenBusy: z.boolean().default(false).meta({ description: "Refuse a build while the daemon is building for somebody else, in place of waiting for its lock." }),
-    buildxBuilderResource: z.boolean().default(false).meta({ description: "Model the builder as docker.BuildxBuilder too; needs a Docker daemon and one workstation." }),
+    refuseWhenBusy: z
+        .boolean()
+        .default(false)
+        .meta({ description: "Refuse a build while the daemon is building for somebody else, in place of waiting for its lock." }),
+    buildxBuilderResource: z
+        .boolean()
+        .default(false)
+        .meta({ description: "Model the builder as docker.BuildxBuilder too; needs a Docker daemon and one workstation." }),
 });
 const shapesAgree: SameShape<pulumi.Unwrap<RemoteBuilderArgs>, z.input<typeof remoteBuilderSchema>> = true;
 void shapesAgree;
@@ -129,9 +138,7 @@ function buildxBuilder(parent: pulumi.Resource, name: string, builder: Parameter
     });
     const options = pulumi
         .all([builder.name, builder.serverName, builder.caCertificate])
-        .apply(([builderName, serverName = "", caCertificate = ""]) =>
-            driverOptions({ ...emptyConnection, name: builderName, serverName, caCertificate }),
-        );
+        .apply(([builderName, serverName = "", caCertificate = ""]) => driverOptions({ ...emptyConnection, name: builderName, serverName, caCertificate }));
     return new docker.BuildxBuilder(
         name,
         { name: builder.name, endpoint: builder.endpoint, remote: options },

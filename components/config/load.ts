@@ -45,13 +45,20 @@ function gitTokenProblems(namespace: string): Problem[] {
     if (text === undefined || isTokensByHost(text)) {
         return [];
     }
-    return [{ path, wrong: "is no JSON object of hosts and tokens", accepted: '{"HOST": "TOKEN"}', fix: `pulumi config set --secret ${path} '{"HOST": "TOKEN"}'` }];
+    return [
+        { path, wrong: "is no JSON object of hosts and tokens", accepted: '{"HOST": "TOKEN"}', fix: `pulumi config set --secret ${path} '{"HOST": "TOKEN"}'` },
+    ];
 }
 
 function isTokensByHost(text: string): boolean {
     try {
         const tokens = JSON.parse(text) as unknown;
-        return typeof tokens === "object" && tokens !== null && !Array.isArray(tokens) && Object.values(tokens).every((token) => typeof token === "string" && token !== "");
+        return (
+            typeof tokens === "object" &&
+            tokens !== null &&
+            !Array.isArray(tokens) &&
+            Object.values(tokens).every((token) => typeof token === "string" && token !== "")
+        );
     } catch {
         return false;
     }

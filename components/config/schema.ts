@@ -28,11 +28,20 @@ const clusterSchema = z.strictObject({
     identifier: z.string().min(1).meta({ description: "Name of the cluster, constant for its life: a new address or certificate then replaces nothing." }),
 });
 
-const approvalSchema = z.strictObject({
-    required: z.boolean().meta({ description: "Whether an update needs an approval." }),
-    approver: z.string().min(1).optional().meta({ description: "Who clears every change; a principal of approvals/allowed_signers.", source: "source document" }),
-    validDays: z.number().positive().default(7).meta({ description: "How long an approval may lie before its update.", unit: "days" }),
-}).refine((approval) => !approval.required || approval.approver !== undefined, { path: ["approver"], error: "accepted: a principal of approvals/allowed_signers, where approval is required" });
+const approvalSchema = z
+    .strictObject({
+        required: z.boolean().meta({ description: "Whether an update needs an approval." }),
+        approver: z
+            .string()
+            .min(1)
+            .optional()
+            .meta({ description: "Who clears every change; a principal of approvals/allowed_signers.", source: "source document" }),
+        validDays: z.number().positive().default(7).meta({ description: "How long an approval may lie before its update.", unit: "days" }),
+    })
+    .refine((approval) => !approval.required || approval.approver !== undefined, {
+        path: ["approver"],
+        error: "accepted: a principal of approvals/allowed_signers, where approval is required",
+    });
 
 /** Every section of the stack's configuration, in the order of the documentation. */
 export const sections = {

@@ -45,11 +45,7 @@ export class CmmImage extends pulumi.ComponentResource {
             repository: args.repository,
             registryCache: false,
         };
-        const built = buildImage(
-            name,
-            { ...spec, target: "final", namedContexts: { ...args.namedContexts, ...args.stageRefs } },
-            { parent: this },
-        );
+        const built = buildImage(name, { ...spec, target: "final", namedContexts: { ...args.namedContexts, ...args.stageRefs } }, { parent: this });
         const verification = verifyImage(
             `${name}-verify`,
             { ...spec, target: "verify", namedContexts: { cmm: pulumi.interpolate`docker-image://${built.reference}` } },

@@ -23,6 +23,8 @@ export function imageCredentials({ address, username, password }: ImageCredentia
     const registries = [{ address, username, password: pulumi.secret(password ?? "") }];
     return [
         ({ type, props, opts }) =>
-            type === "docker-build:index:Image" ? { props: { ...(props as object), registries }, opts: pulumi.mergeOptions(opts, { additionalSecretOutputs: ["registries"] }) } : undefined,
+            type === "docker-build:index:Image"
+                ? { props: { ...(props as object), registries }, opts: pulumi.mergeOptions(opts, { additionalSecretOutputs: ["registries"] }) }
+                : undefined,
     ];
 }

@@ -70,7 +70,7 @@ export async function imageLabels(reference: string, credentials?: RegistryCrede
 export async function listTags(repository: string, credentials?: RegistryCredentials): Promise<string[]> {
     const host = registryHost(repository);
     const tags: string[] = [];
-    for (let url: string | undefined = `https://${host}/v2/${repository.slice(host.length + 1)}/tags/list?n=100`; url !== undefined; ) {
+    for (let url: string | undefined = `https://${host}/v2/${repository.slice(host.length + 1)}/tags/list?n=100`; url !== undefined;) {
         const response: Response = await answered("GET", url, credentials);
         if (response.status === 404) {
             return [];

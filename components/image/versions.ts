@@ -21,12 +21,16 @@ export function versionProblems(labels: Record<string, string>, released: Record
         const before = released[label(what)];
         const path = `label ${label(what)}`;
         if (found === undefined) {
-            return [{ path, wrong: "is missing, so the image does not say what is in it", accepted: `${lowest} or newer; build it with assets/vllm/Dockerfile` }];
+            return [
+                { path, wrong: "is missing, so the image does not say what is in it", accepted: `${lowest} or newer; build it with assets/vllm/Dockerfile` },
+            ];
         }
         if (isOlder(found, lowest)) {
             return [{ path, value: found, wrong: "is older than rule 1 allows", accepted: `${lowest} or newer` }];
         }
-        return before !== undefined && isOlder(found, before) ? [{ path, value: found, wrong: `is older than ${before}, which is released`, accepted: `${before} or newer` }] : [];
+        return before !== undefined && isOlder(found, before)
+            ? [{ path, value: found, wrong: `is older than ${before}, which is released`, accepted: `${before} or newer` }]
+            : [];
     });
 }
 

@@ -79,11 +79,20 @@ function checkoutFiles(folder: string): string[] {
     const list = (...args: string[]): string[] => {
         const { status, stdout } = spawnSync("git", ["-C", folder, "ls-files", "-z", ...args], { encoding: "utf8", maxBuffer: 2 ** 28 });
         if (status !== 0) {
-            refuse([{ path: folder, wrong: "has a .git that git cannot read", accepted: "a checkout, or a folder without .git", fix: `git -C ${folder} status says why` }]);
+            refuse([
+                {
+                    path: folder,
+                    wrong: "has a .git that git cannot read",
+                    accepted: "a checkout, or a folder without .git",
+                    fix: `git -C ${folder} status says why`,
+                },
+            ]);
         }
         return stdout.split("\0");
     };
-    return [...list("--cached", "--recurse-submodules"), ...list("--others", "--exclude-standard")].filter((file) => file !== "" && fs.existsSync(path.join(folder, file)));
+    return [...list("--cached", "--recurse-submodules"), ...list("--others", "--exclude-standard")].filter(
+        (file) => file !== "" && fs.existsSync(path.join(folder, file)),
+    );
 }
 
 function isExecutable(file: string): boolean {

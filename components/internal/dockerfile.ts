@@ -80,7 +80,11 @@ export function sliceDockerfile(text: string, target: string, provided: readonly
     const kept = [...stages.values()].filter((stage) => reached.has(stage));
     const used = usedGlobals(globals, kept.map((stage) => stage.text).join("\n"));
     return {
-        text: [...used, ...kept].map((part) => part.text).join("\n").trimEnd().concat("\n"),
+        text: [...used, ...kept]
+            .map((part) => part.text)
+            .join("\n")
+            .trimEnd()
+            .concat("\n"),
         args: [...new Set([...used, ...kept].flatMap((part) => part.args))],
         contextPaths: [...contextPaths].sort(),
         provided: Object.fromEntries([...providedPaths].map(([name, paths]) => [name, [...paths].sort()])),
@@ -154,9 +158,27 @@ function readsOf(from: From, instructions: Instruction[]): Read[] {
     refuse(
         reads.flatMap(({ from: source, path }): Problem[] => {
             if (source !== undefined) {
-                return /^\d+$/.test(source) ? [{ path: "Dockerfile", value: `--from=${source}`, wrong: "names a stage by its index, which a slice moves", accepted: "a name, FROM ... AS NAME" }] : [];
+                return /^\d+$/.test(source)
+                    ? [
+                          {
+                              path: "Dockerfile",
+                              value: `--from=${source}`,
+                              wrong: "names a stage by its index, which a slice moves",
+                              accepted: "a name, FROM ... AS NAME",
+                          },
+                      ]
+                    : [];
             }
-            return isPattern(path) ? [{ path: "Dockerfile", value: path, wrong: "is a glob, a variable or a list in JSON", accepted: "the names of files and folders, so that a build's inputs are known" }] : [];
+            return isPattern(path)
+                ? [
+                      {
+                          path: "Dockerfile",
+                          value: path,
+                          wrong: "is a glob, a variable or a list in JSON",
+                          accepted: "the names of files and folders, so that a build's inputs are known",
+                      },
+                  ]
+                : [];
         }),
     );
     // Of another stage, what a pattern names is anything.

@@ -16,11 +16,15 @@ export function gitSecrets(tokens: pulumi.Input<GitTokens> | undefined, location
         return {};
     }
     const secrets = pulumi.secret(
-        pulumi.output(tokens).apply((known) =>
-            Object.fromEntries(
-                hosts.filter((host) => known[host] !== undefined).map((host) => [`${known[host]!.includes(" ") ? "GIT_AUTH_HEADER" : "GIT_AUTH_TOKEN"}.${host}`, known[host]!]),
+        pulumi
+            .output(tokens)
+            .apply((known) =>
+                Object.fromEntries(
+                    hosts
+                        .filter((host) => known[host] !== undefined)
+                        .map((host) => [`${known[host]!.includes(" ") ? "GIT_AUTH_HEADER" : "GIT_AUTH_TOKEN"}.${host}`, known[host]!]),
+                ),
             ),
-        ),
     );
     return { secrets, ignoreSecretsInDiffCalculation: hosts.flatMap((host) => [`GIT_AUTH_HEADER.${host}`, `GIT_AUTH_TOKEN.${host}`]) };
 }

@@ -83,11 +83,7 @@ export function buildImage(name: string, spec: ImageSpec, opts: pulumi.CustomRes
 
 /** A build whose steps are checks: it leaves nothing but BuildKit's memory that they passed. */
 export function verifyImage(name: string, spec: ImageSpec, opts: pulumi.CustomResourceOptions): dockerBuild.Image {
-    return new dockerBuild.Image(
-        name,
-        { ...forWhom(buildInputs(spec)), exports: [{ cacheonly: {} }] },
-        imageOptions(name, spec, opts),
-    );
+    return new dockerBuild.Image(name, { ...forWhom(buildInputs(spec)), exports: [{ cacheonly: {} }] }, imageOptions(name, spec, opts));
 }
 
 function buildInputs(spec: ImageSpec) {
@@ -104,7 +100,10 @@ function buildInputs(spec: ImageSpec) {
         context: { location: materialise(spec.context, slice.contextPaths), named: Object.fromEntries(named) },
         target: spec.target,
         buildArgs: pick(spec.buildArgs, slice.args),
-        ...gitSecrets(spec.gitTokens, named.map(([key]) => spec.namedContexts[key])),
+        ...gitSecrets(
+            spec.gitTokens,
+            named.map(([key]) => spec.namedContexts[key]),
+        ),
         platforms: [pulumi.output(spec.builder.platform) as pulumi.Output<dockerBuild.Platform>],
         push: false,
         buildOnPreview: false,
@@ -118,7 +117,10 @@ function forWhom<I extends { buildArgs: ImageSpec["buildArgs"] }>(inputs: I): I 
 
 function imageOptions(name: string, spec: ImageSpec, opts: pulumi.CustomResourceOptions): pulumi.CustomResourceOptions {
     const hook = builderHook(name, spec.builder, spec.announcement);
-    return pulumi.mergeOptions(opts, { retainOnDelete: true, hooks: { beforeCreate: [hook], beforeUpdate: [hook], onError: [failureHook(name, spec.builder)] } });
+    return pulumi.mergeOptions(opts, {
+        retainOnDelete: true,
+        hooks: { beforeCreate: [hook], beforeUpdate: [hook], onError: [failureHook(name, spec.builder)] },
+    });
 }
 
 /** A folder's files that are read are copied to a path that their content names; an address is used as it is. */
@@ -127,7 +129,14 @@ function contextLocation(name: string, location: pulumi.Input<string>, paths: re
         return location;
     }
     const missing = paths.map((file) => path.join(location, file)).filter((file) => !fs.existsSync(file));
-    refuse(missing.map((file): Problem => ({ path: `namedContexts.${name}`, value: file, wrong: "does not exist", accepted: `a folder that has ${paths.join(", ")}` })));
+    refuse(
+        missing.map((file): Problem => ({
+            path: `namedContexts.${name}`,
+            value: file,
+            wrong: "does not exist",
+            accepted: `a folder that has ${paths.join(", ")}`,
+        })),
+    );
     return materialise(location, paths);
 }
 

@@ -52,7 +52,7 @@ export class Gh200Node extends pulumi.ComponentResource {
         const measured = node.probe === undefined ? undefined : factsOf(this, name, node.probe).apply((text) => verdictOn(this, planned, text));
         // An update hands on what was declared only once it is measured; a preview is complete without.
         const gated = <T>(value: T): pulumi.Output<T> =>
-            measured === undefined || pulumi.runtime.isDryRun() ? pulumi.output(value as pulumi.Unwrap<T>) as pulumi.Output<T> : measured.apply(() => value);
+            measured === undefined || pulumi.runtime.isDryRun() ? (pulumi.output(value as pulumi.Unwrap<T>) as pulumi.Output<T>) : measured.apply(() => value);
         say(this, planned);
         const outputs = {
             profile: gated(plan.profile as string),

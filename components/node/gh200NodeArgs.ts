@@ -100,7 +100,11 @@ const probeSchema = z
     .strictObject({
         method: z.enum(ProbeMethod, { error: "accepted: ssh or pod" }).meta({ description: "How the node's facts are read." }),
         // A leading dash would be an option of ssh.
-        host: z.string().regex(/^[A-Za-z0-9_][A-Za-z0-9_.@:-]*$/, { error: "is no host; accepted: NAME or USER@NAME" }).optional().meta({ description: "ssh: host, as ssh takes it." }),
+        host: z
+            .string()
+            .regex(/^[A-Za-z0-9_][A-Za-z0-9_.@:-]*$/, { error: "is no host; accepted: NAME or USER@NAME" })
+            .optional()
+            .meta({ description: "ssh: host, as ssh takes it." }),
         image: imageByDigest.optional().meta({ description: "pod: any small image with sh and chroot, by digest." }),
         imagePullSecret: z.string().optional().meta({ description: "pod: Secret with the image's credentials." }),
         nodeName: z.string().optional().meta({ description: "pod: name of the node; any node of the product where absent." }),
@@ -109,7 +113,10 @@ const probeSchema = z
         run: z.int().positive().default(1).meta({ description: "Raise it to measure again." }),
     })
     .refine((probe) => probe.method !== "ssh" || probe.host !== undefined, { path: ["host"], error: "is missing; accepted: NAME or USER@NAME, for method ssh" })
-    .refine((probe) => probe.method !== "pod" || probe.image !== undefined, { path: ["image"], error: "is missing; accepted: REPOSITORY@sha256:DIGEST, for method pod" });
+    .refine((probe) => probe.method !== "pod" || probe.image !== undefined, {
+        path: ["image"],
+        error: "is missing; accepted: REPOSITORY@sha256:DIGEST, for method pod",
+    });
 
 const mib = z.int({ error: "is no whole number of MiB" }).nonnegative({ error: "is negative" });
 
@@ -117,7 +124,9 @@ export const gh200NodeSchema = z.strictObject({
     hbmMiB: mib.default(97_871).meta({ description: "HBM as nvidia-smi reports it.", unit: "MiB", source: "source document" }),
     hbmInUseMiB: mib.default(0).meta({ description: "HBM in use on the idle node.", unit: "MiB" }),
     lpddrGiB: z.number().positive().default(480).meta({ description: "LPDDR5X of the node.", unit: "GiB" }),
-    egmEnabled: z.boolean({ error: "accepted: true or false; Extended GPU Memory in the BIOS" }).meta({ description: "Whether Extended GPU Memory is on in the BIOS." }),
+    egmEnabled: z
+        .boolean({ error: "accepted: true or false; Extended GPU Memory in the BIOS" })
+        .meta({ description: "Whether Extended GPU Memory is on in the BIOS." }),
     egmReservedMiB: z
         .number()
         .refine((value) => value === 8192, { error: "is refused; accepted: 8192, the only reserved value that works" })
@@ -126,7 +135,9 @@ export const gh200NodeSchema = z.strictObject({
     coherentMode: z.enum(CoherentMode, { error: "accepted: numa or driver; see /proc/driver/nvidia/params" }).meta({ description: "How HBM is managed." }),
     managedGiB: z.number().positive().optional().meta({ description: "Managed memory wanted in all, HBM included.", unit: "GiB" }),
     acknowledgeEgmHidesMemory: z.boolean().default(false).meta({ description: "A person has read that EGM hides LPDDR from Linux." }),
-    hostProcessMiB: mib.default(4096).meta({ description: "Resident memory of vLLM's processes.", unit: "MiB", source: "2.7 GiB measured on an H100 (bench/runtime/RESULTS.md), and room" }),
+    hostProcessMiB: mib
+        .default(4096)
+        .meta({ description: "Resident memory of vLLM's processes.", unit: "MiB", source: "2.7 GiB measured on an H100 (bench/runtime/RESULTS.md), and room" }),
     shmMiB: mib.default(1024).meta({ description: "Size of /dev/shm.", unit: "MiB", source: "KServe's default for one GPU" }),
     pinnedMiB: mib.default(0).meta({ description: "Pinned buffers.", unit: "MiB" }),
     headroomMiB: mib.default(512).meta({ description: "Room between the sum and the limit.", unit: "MiB" }),
@@ -136,7 +147,11 @@ export const gh200NodeSchema = z.strictObject({
         .default(BuilderPlace.Elsewhere)
         .meta({ description: "Where images are built, as seen from this node." }),
     builderMiB: mib.default(0).meta({ description: "Memory of a builder on this node.", unit: "MiB" }),
-    provenHostMiB: mib.optional().meta({ description: "Host memory that the capacity test proved managed memory to reach.", unit: "MiB", source: "npm run node:check -- --capacity-job" }),
+    provenHostMiB: mib.optional().meta({
+        description: "Host memory that the capacity test proved managed memory to reach.",
+        unit: "MiB",
+        source: "npm run node:check -- --capacity-job",
+    }),
     acknowledgeDeclaredExceedsMeasured: z.boolean().default(false).meta({ description: "A person has read that managedGiB is more than was measured." }),
     probe: probeSchema.optional(),
 });

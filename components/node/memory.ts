@@ -83,9 +83,7 @@ export interface OsView {
  * - The driver keeps 591 MiB of HBM and onlines whole 512 MiB blocks: 97,280 of 97,871 (source document).
  */
 export function osView(node: NodeMemory): OsView {
-    const lpddrMiB = node.egmEnabled
-        ? Math.max(0, node.egmReservedMiB - 112)
-        : Math.floor((node.lpddrMiB * 490_037) / 491_520);
+    const lpddrMiB = node.egmEnabled ? Math.max(0, node.egmReservedMiB - 112) : Math.floor((node.lpddrMiB * 490_037) / 491_520);
     const onlinedHbmMiB = node.coherentMode === "numa" ? Math.max(0, Math.floor((node.hbmMiB - 591) / 512) * 512) : 0;
     return {
         lpddrMiB,
@@ -139,8 +137,7 @@ export function planMemory(node: NodeMemory, demand: PodDemand): MemoryPlan {
     const besideMiB = beside.lmcache + beside.builder;
     const fixedMiB = demand.hostProcessMiB + demand.shmMiB + demand.pinnedMiB + demand.headroomMiB;
     const leftMiB = (of: number) => Math.max(0, of - reserveMiB - besideMiB - fixedMiB);
-    const reachableMiB =
-        node.provenHostMiB === undefined ? leftMiB(view.lpddrMiB) : Math.min(node.provenHostMiB, leftMiB(view.lpddrMiB + view.hiddenMiB));
+    const reachableMiB = node.provenHostMiB === undefined ? leftMiB(view.lpddrMiB) : Math.min(node.provenHostMiB, leftMiB(view.lpddrMiB + view.hiddenMiB));
     const wantedMiB = Math.max(0, demand.managedMiB - node.hbmMiB);
     const hostBudgetMiB = Math.min(wantedMiB, reachableMiB);
     const podTermsMiB = {

@@ -73,7 +73,17 @@ function bar(side: readonly MemoryTerm[], total: number, y: number): string[] {
         const label = `${term.name} ${gib(term.mib)}`;
         // About 8 px a letter; what is too narrow for its label has it in the list alone.
         const dark = ["weights and KV cache", "host processes", "/dev/shm", "pinned", "in use", "firmware", "LMCache", "builder"].includes(term.name);
-        const inside = share > label.length * 8 + 8 ? [text(round(x + share / 2), y + barHeight / 2 + 5, label, `text-anchor="middle" fill="${dark ? "#ffffff" : "#111827"}"${term.name === "hidden by EGM" ? ' stroke="#fef2f2" stroke-width="4" paint-order="stroke"' : ""}`)] : [];
+        const inside =
+            share > label.length * 8 + 8
+                ? [
+                      text(
+                          round(x + share / 2),
+                          y + barHeight / 2 + 5,
+                          label,
+                          `text-anchor="middle" fill="${dark ? "#ffffff" : "#111827"}"${term.name === "hidden by EGM" ? ' stroke="#fef2f2" stroke-width="4" paint-order="stroke"' : ""}`,
+                      ),
+                  ]
+                : [];
         x += share;
         return [piece, ...inside];
     });

@@ -37,16 +37,29 @@ function planProblems(node: ResolvedGh200Node, plan: MemoryPlan): Problem[] {
         });
     }
     if (node.egmEnabled && node.lpddrGiB * 1024 < node.egmReservedMiB) {
-        problems.push({ path: "node.lpddrGiB", value: node.lpddrGiB, wrong: "is less than EGM's reserved memory", accepted: `${node.egmReservedMiB / 1024} or more` });
+        problems.push({
+            path: "node.lpddrGiB",
+            value: node.lpddrGiB,
+            wrong: "is less than EGM's reserved memory",
+            accepted: `${node.egmReservedMiB / 1024} or more`,
+        });
     }
     if (plan.hbmBudgetMiB === 0) {
-        problems.push({ path: "node.hbmInUseMiB", value: node.hbmInUseMiB, wrong: "leaves nothing of the HBM", accepted: `below ${node.hbmMiB} less a reserve` });
+        problems.push({
+            path: "node.hbmInUseMiB",
+            value: node.hbmInUseMiB,
+            wrong: "leaves nothing of the HBM",
+            accepted: `below ${node.hbmMiB} less a reserve`,
+        });
     }
     if (plan.builderPlace !== BuilderPlace.Elsewhere && node.builderMiB > plan.builderMostMiB) {
         problems.push({
             path: "node.builderMiB",
             value: node.builderMiB,
-            wrong: plan.builderPlace === BuilderPlace.BesideServing ? "is more than real LPDDR leaves beside the pod" : "is more than Linux has when vLLM is scaled to zero",
+            wrong:
+                plan.builderPlace === BuilderPlace.BesideServing
+                    ? "is more than real LPDDR leaves beside the pod"
+                    : "is more than Linux has when vLLM is scaled to zero",
             accepted: `at most ${plan.builderMostMiB} (${gib(plan.builderMostMiB)})`,
             fix: "lower stages.builderMemoryGiB, or build on another machine (node.builderPlace: elsewhere)",
         });

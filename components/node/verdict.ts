@@ -52,17 +52,30 @@ export interface Verdict {
 /** Compares what was declared with what was measured. `managedMiB` is the managed memory that was declared in all. */
 export function judge(declared: NodeMemory, managedMiB: number, facts: NodeFacts): Verdict {
     const measured = measureNode(facts, declared.lpddrMiB);
-    return { problems: [...factProblems(declared, facts, measured), ...managedProblems(declared, managedMiB, facts, measured)], notes: notes(declared, facts, measured) };
+    return {
+        problems: [...factProblems(declared, facts, measured), ...managedProblems(declared, managedMiB, facts, measured)],
+        notes: notes(declared, facts, measured),
+    };
 }
 
 function factProblems(declared: NodeMemory, facts: NodeFacts, measured: MeasuredNode): Problem[] {
     const problems: Problem[] = [];
     const view = osView(declared);
     if (facts.hbmMiB === undefined || facts.numaNodes === undefined) {
-        problems.push({ path: "node", wrong: `did not say ${facts.hbmMiB === undefined ? "its HBM (nvidia-smi)" : "its NUMA nodes"}`, fix: "install the NVIDIA driver, or run it on the GH200" });
+        problems.push({
+            path: "node",
+            wrong: `did not say ${facts.hbmMiB === undefined ? "its HBM (nvidia-smi)" : "its NUMA nodes"}`,
+            fix: "install the NVIDIA driver, or run it on the GH200",
+        });
     }
     if (facts.hbmMiB !== undefined && declared.hbmMiB > facts.hbmMiB) {
-        problems.push({ path: "node.hbmMiB", value: declared.hbmMiB, wrong: `is more than the measured ${facts.hbmMiB} MiB`, accepted: `at most ${facts.hbmMiB}`, fix: "declare what nvidia-smi shows" });
+        problems.push({
+            path: "node.hbmMiB",
+            value: declared.hbmMiB,
+            wrong: `is more than the measured ${facts.hbmMiB} MiB`,
+            accepted: `at most ${facts.hbmMiB}`,
+            fix: "declare what nvidia-smi shows",
+        });
     }
     if (facts.gpuBusy === false && facts.hbmInUseMiB !== undefined && facts.hbmInUseMiB > declared.hbmInUseMiB) {
         problems.push({
@@ -74,10 +87,22 @@ function factProblems(declared: NodeMemory, facts: NodeFacts, measured: Measured
         });
     }
     if (measured.egmEnabled !== undefined && measured.egmEnabled !== declared.egmEnabled) {
-        problems.push({ path: "node.egmEnabled", value: declared.egmEnabled, wrong: `but EGM is ${measured.egmEnabled ? "on" : "off"}: Linux has ${gib(measured.lpddrMiB ?? 0)} of LPDDR`, accepted: `${measured.egmEnabled}`, fix: `turn EGM ${declared.egmEnabled ? "on" : "off"} in the BIOS, or declare it` });
+        problems.push({
+            path: "node.egmEnabled",
+            value: declared.egmEnabled,
+            wrong: `but EGM is ${measured.egmEnabled ? "on" : "off"}: Linux has ${gib(measured.lpddrMiB ?? 0)} of LPDDR`,
+            accepted: `${measured.egmEnabled}`,
+            fix: `turn EGM ${declared.egmEnabled ? "on" : "off"} in the BIOS, or declare it`,
+        });
     }
     if (measured.egmReservedMiB !== undefined && measured.egmReservedMiB !== 8192) {
-        problems.push({ path: "node.egmReservedMiB", value: declared.egmReservedMiB, wrong: `but the node's is ${measured.egmReservedMiB} MiB, inferred from ${measured.lpddrMiB} MB of LPDDR`, accepted: "8192, the only reserved value that works", fix: "set 8192 in the BIOS" });
+        problems.push({
+            path: "node.egmReservedMiB",
+            value: declared.egmReservedMiB,
+            wrong: `but the node's is ${measured.egmReservedMiB} MiB, inferred from ${measured.lpddrMiB} MB of LPDDR`,
+            accepted: "8192, the only reserved value that works",
+            fix: "set 8192 in the BIOS",
+        });
     }
     if (measured.coherentMode !== undefined && measured.coherentMode !== declared.coherentMode) {
         problems.push({
@@ -89,7 +114,13 @@ function factProblems(declared: NodeMemory, facts: NodeFacts, measured: Measured
         });
     }
     if (measured.egmEnabled === declared.egmEnabled && measured.lpddrMiB !== undefined && view.lpddrMiB * (1 - kernelShare) > measured.lpddrMiB) {
-        problems.push({ path: "node.lpddrGiB", value: declared.lpddrMiB / 1024, wrong: `gives Linux ${view.lpddrMiB} MiB, more than the measured ${measured.lpddrMiB} MiB`, accepted: `what the node has`, fix: "declare less, or free memory that the kernel or huge pages hold" });
+        problems.push({
+            path: "node.lpddrGiB",
+            value: declared.lpddrMiB / 1024,
+            wrong: `gives Linux ${view.lpddrMiB} MiB, more than the measured ${measured.lpddrMiB} MiB`,
+            accepted: `what the node has`,
+            fix: "declare less, or free memory that the kernel or huge pages hold",
+        });
     }
     return problems;
 }
@@ -120,7 +151,9 @@ function notes(declared: NodeMemory, facts: NodeFacts, measured: MeasuredNode): 
     const lines: string[] = [];
     const branch = Number(facts.driverVersion?.split(".")[0] ?? Number.NaN);
     if (measured.profile !== undefined) {
-        lines.push(`profile ${measured.profile}: ${gib(measured.lpddrMiB ?? 0)} of LPDDR, ${gib(measured.onlinedHbmMiB ?? 0)} of HBM beside it that Linux counts as memory`);
+        lines.push(
+            `profile ${measured.profile}: ${gib(measured.lpddrMiB ?? 0)} of LPDDR, ${gib(measured.onlinedHbmMiB ?? 0)} of HBM beside it that Linux counts as memory`,
+        );
     }
     if (measured.egmReservedMiB !== undefined) {
         lines.push(`EGM's reserved memory is ${measured.egmReservedMiB} MiB, inferred from the ${measured.lpddrMiB} MB of LPDDR that Linux has`);
@@ -129,14 +162,20 @@ function notes(declared: NodeMemory, facts: NodeFacts, measured: MeasuredNode): 
         lines.push(`/proc/iomem: ${gib(facts.onlinedByDriverMiB)} of «System RAM (NVIDIA)», which is HBM that the driver onlined`);
     }
     if (facts.hbmInUseMiB !== undefined && facts.hbmMiB !== undefined) {
-        lines.push(`HBM: ${facts.hbmMiB} MiB (${gib(facts.hbmMiB)}), ${facts.hbmInUseMiB} MiB in use ${facts.gpuBusy === false ? "at idle" : "while something computes, or may compute, on it"}`);
+        lines.push(
+            `HBM: ${facts.hbmMiB} MiB (${gib(facts.hbmMiB)}), ${facts.hbmInUseMiB} MiB in use ${facts.gpuBusy === false ? "at idle" : "while something computes, or may compute, on it"}`,
+        );
     }
     if (measured.coherentMode === "numa" && branch < 615) {
-        lines.push("driver R615 and NVIDIA's driver container change the mode to driver: the HBM then leaves what Linux counts; set NVreg_CoherentGPUMemoryMode to keep a mode");
+        lines.push(
+            "driver R615 and NVIDIA's driver container change the mode to driver: the HBM then leaves what Linux counts; set NVreg_CoherentGPUMemoryMode to keep a mode",
+        );
     }
     if (facts.linkGBps !== undefined) {
         const degraded = facts.linkGBps < linkGBps.least ? `; below ${linkGBps.least}: the link is degraded` : "";
-        lines.push(`NVLink-C2C: ${linkGBps.declaredBothWays} GB/s declared (both directions), ${facts.linkGBps} GB/s each way by the driver; LPDDR5X gives 384${degraded}`);
+        lines.push(
+            `NVLink-C2C: ${linkGBps.declaredBothWays} GB/s declared (both directions), ${facts.linkGBps} GB/s each way by the driver; LPDDR5X gives 384${degraded}`,
+        );
     }
     if (facts.pageKiB !== undefined && facts.pageKiB !== 64) {
         lines.push(`kernel pages are ${facts.pageKiB} KiB; NVIDIA recommends a 64 KiB kernel on Grace`);
@@ -146,7 +185,9 @@ function notes(declared: NodeMemory, facts: NodeFacts, measured: MeasuredNode): 
         lines.push("/dev/egm is there: the hidden memory is offered to virtual machines");
     }
     if (facts.memoryTotalMiB !== undefined && measured.lpddrMiB !== undefined && facts.memoryTotalMiB > measured.lpddrMiB * (1 + kernelShare)) {
-        lines.push(`node capacity will be ${gib(facts.memoryTotalMiB)}, ${gib(facts.memoryTotalMiB - measured.lpddrMiB)} more than the LPDDR: Kubernetes counts HBM`);
+        lines.push(
+            `node capacity will be ${gib(facts.memoryTotalMiB)}, ${gib(facts.memoryTotalMiB - measured.lpddrMiB)} more than the LPDDR: Kubernetes counts HBM`,
+        );
     }
     if (declared.egmEnabled || measured.egmEnabled) {
         lines.push("turn EGM off in the BIOS and set NVreg_CoherentGPUMemoryMode=driver: managed memory then reaches about 478 GiB of LPDDR");
@@ -178,6 +219,9 @@ export function verdictLines(verdict: Verdict, declared: NodeMemory): string[] {
         ...verdict.notes,
         ...(verdict.problems.length === 0
             ? [`verdict: the node is what was declared (${memoryProfile(declared)})`]
-            : [`verdict: ${verdict.problems.length} of the declared facts ${verdict.problems.length === 1 ? "does" : "do"} not hold`, ...verdict.problems.map(problemLine)]),
+            : [
+                  `verdict: ${verdict.problems.length} of the declared facts ${verdict.problems.length === 1 ? "does" : "do"} not hold`,
+                  ...verdict.problems.map(problemLine),
+              ]),
     ];
 }

@@ -52,7 +52,12 @@ export class CmmPlatform extends pulumi.ComponentResource {
         const platform = settlePlatform(args);
         refuseOpenPoints(platform);
         const { address, username, password } = args.registry;
-        super("gh200-vllm:index:CmmPlatform", name, {}, pulumi.mergeOptions(opts, { transformations: imageCredentials({ address: registryHost(address), username, password }) }));
+        super(
+            "gh200-vllm:index:CmmPlatform",
+            name,
+            {},
+            pulumi.mergeOptions(opts, { transformations: imageCredentials({ address: registryHost(address), username, password }) }),
+        );
         warnOfOpenPoints(this, platform);
         if (pulumi.runtime.isDryRun() && platform.image.use === undefined) {
             void pulumi.log.info(planText(platform.stages), this);
@@ -141,9 +146,7 @@ function buildImages(parent: CmmPlatform, name: string, args: SettledPlatform): 
         BASE_NAME: baseName(image.base),
         CUDA_ARCH_LIST: image.cudaArchList,
     };
-    const sourceContexts = Object.fromEntries(
-        Object.entries(sources).map(([key, source]) => [key, source.path ?? gitContext(source)]),
-    );
+    const sourceContexts = Object.fromEntries(Object.entries(sources).map(([key, source]) => [key, source.path ?? gitContext(source)]));
     const plan = plannedStages(stageArgs);
     // A label must not name the commit of a stage that is left out.
     const used = new Set(plan.flatMap((stage) => stage.sources));

@@ -110,35 +110,61 @@ export interface CmmPlatformArgs {
 }
 
 const digest = z.string().regex(/^sha256:[0-9a-f]{64}$/, { error: "is no digest; accepted: sha256: and 64 hex digits" });
-const folder = z.string().min(1).refine((path) => !path.startsWith("/"), { error: "is absolute; accepted: a folder relative to the program" });
+const folder = z
+    .string()
+    .min(1)
+    .refine((path) => !path.startsWith("/"), { error: "is absolute; accepted: a folder relative to the program" });
 
 export const registrySchema = z.strictObject({
-    address: z.string().regex(/^[^/\s]+\/\S+[^/]$/, { error: "is no registry and namespace; accepted: HOST/NAMESPACE" }).meta({ description: "Registry host and namespace.", source: "source document" }),
+    address: z
+        .string()
+        .regex(/^[^/\s]+\/\S+[^/]$/, { error: "is no registry and namespace; accepted: HOST/NAMESPACE" })
+        .meta({ description: "Registry host and namespace.", source: "source document" }),
     username: z.string().optional().meta({ description: "User who may push and pull." }),
 });
 
 export const imageSchema = z.strictObject({
     base: z
         .strictObject({
-            name: z.string().regex(/^[^@\s]+:[^@\s:/]+$/, { error: "is no image name with a tag; accepted: NAME:TAG" }).default("nvcr.io/nvidia/pytorch:26.03-py3").meta({ description: "Base image.", source: "source document" }),
+            name: z
+                .string()
+                .regex(/^[^@\s]+:[^@\s:/]+$/, { error: "is no image name with a tag; accepted: NAME:TAG" })
+                .default("nvcr.io/nvidia/pytorch:26.03-py3")
+                .meta({ description: "Base image.", source: "source document" }),
             digest: digest.optional().meta({ description: "Its digest; without it a preview says unpinned and an update refuses." }),
         })
         .prefault({}),
     imageTag: z.string().min(1).default("gh200-vllm-cmm").meta({ description: "IMAGE_TAG: repository of the release.", source: "source document" }),
     vllmVersion: z.string().min(1).default("cmm").meta({ description: "VLLM_VERSION: first part of the release tag.", source: "source document" }),
     imageSuffix: z.string().default("-cmm").meta({ description: "IMAGE_SUFFIX: second part of the release tag.", source: "source document" }),
-    cudaArchList: z.string().regex(/^\d+\.\d+a?$/, { error: "is no GPU architecture; accepted: e.g. 9.0a" }).default("9.0a").meta({ description: "GPU architecture.", source: "source document" }),
+    cudaArchList: z
+        .string()
+        .regex(/^\d+\.\d+a?$/, { error: "is no GPU architecture; accepted: e.g. 9.0a" })
+        .default("9.0a")
+        .meta({ description: "GPU architecture.", source: "source document" }),
     sourceDateEpoch: z.int().nonnegative().default(0).meta({ description: "Time stamp of every file of the image.", unit: "s since 1970" }),
     registryCache: z.boolean().default(true).meta({ description: "Keep BuildKit's cache of every step in the registry." }),
-    use: z.string().regex(/^[^@\s]+@sha256:[0-9a-f]{64}$/, { error: "is no image by digest; accepted: REPOSITORY@sha256:DIGEST" }).optional().meta({ description: "An image that exists already; nothing is built." }),
+    use: z
+        .string()
+        .regex(/^[^@\s]+@sha256:[0-9a-f]{64}$/, { error: "is no image by digest; accepted: REPOSITORY@sha256:DIGEST" })
+        .optional()
+        .meta({ description: "An image that exists already; nothing is built." }),
 });
 
 const sourceSchema = z
     .strictObject({
         repository: z.string().optional().meta({ description: "Git address." }),
         ref: z.string().optional().meta({ description: "Branch or tag that people name." }),
-        commit: z.string().regex(/^[0-9a-f]{40}$/, { error: "is no full commit; accepted: 40 hex digits" }).optional().meta({ description: "Commit that is built." }),
-        contains: z.string().regex(/^[0-9a-f]{7,40}$/, { error: "is no commit; accepted: 7 to 40 hex digits" }).optional().meta({ description: "Commit that must be in the history of what is built; npm run pins proves it." }),
+        commit: z
+            .string()
+            .regex(/^[0-9a-f]{40}$/, { error: "is no full commit; accepted: 40 hex digits" })
+            .optional()
+            .meta({ description: "Commit that is built." }),
+        contains: z
+            .string()
+            .regex(/^[0-9a-f]{7,40}$/, { error: "is no commit; accepted: 7 to 40 hex digits" })
+            .optional()
+            .meta({ description: "Commit that must be in the history of what is built; npm run pins proves it." }),
         path: folder.optional().meta({ description: "Folder that takes the repository's place." }),
     })
     .refine((source) => source.path === undefined || source.commit === undefined, { error: "has both path and commit; accepted: one of them" });
@@ -151,7 +177,10 @@ export const stagesSchema = z.strictObject({
         .strictObject(Object.fromEntries(stageTable.map(({ target }) => [target, z.int().positive().optional()])))
         .optional()
         .meta({ description: "Compile jobs by stage, in place of as many as fit the builder's memory." }),
-    tritonOrigin: z.enum(TritonOrigin).default("wheel").meta({ description: "Triton's own wheel by hash, or compiled from src-triton.", source: "source document" }),
+    tritonOrigin: z
+        .enum(TritonOrigin)
+        .default("wheel")
+        .meta({ description: "Triton's own wheel by hash, or compiled from src-triton.", source: "source document" }),
     wheelhouse: folder.optional().meta({ description: "Folder with pip.conf and wheels in place of the package index." }),
     locks: folder.optional().meta({ description: "Folder with the hash-locked Python requirements; assets/vllm/locks where absent." }),
 });

@@ -99,7 +99,9 @@ function buildPoints(args: SettledPlatform): Problem[] {
     }
     const { endpoint, caCertificate, allowEmulation } = args.builder;
     if (typeof endpoint === "string") {
-        problems.push(...declaredBuilderProblems(inputName("builder"), { endpoint, encrypted: (caCertificate ?? "") !== "", allowEmulation: allowEmulation === true }));
+        problems.push(
+            ...declaredBuilderProblems(inputName("builder"), { endpoint, encrypted: (caCertificate ?? "") !== "", allowEmulation: allowEmulation === true }),
+        );
     }
     problems.push(...leftOutProblems(inputName("stages.disabled"), args.stages.disabled));
     return problems;

@@ -5,7 +5,18 @@ import { servingProblems, type ServingSettings } from "../serving/servingProblem
 import { type ServingArgs, vllmServerSchema } from "../serving/vllmServerArgs";
 
 const deciding = vllmServerSchema
-    .pick({ maxModelLenTokens: true, maxNumSeqs: true, kvCacheMemoryBytes: true, tensorParallelSize: true, pipelineParallelSize: true, gpusPerNode: true, modelShape: true, modelCacheClaim: true, modelCacheGiB: true, autoscaling: true })
+    .pick({
+        maxModelLenTokens: true,
+        maxNumSeqs: true,
+        kvCacheMemoryBytes: true,
+        tensorParallelSize: true,
+        pipelineParallelSize: true,
+        gpusPerNode: true,
+        modelShape: true,
+        modelCacheClaim: true,
+        modelCacheGiB: true,
+        autoscaling: true,
+    })
     .strip();
 
 /** What decides whether a model fits, against the planned node; undefined where it is wrong in itself, which the component reports with everything else that is. */

@@ -32,8 +32,12 @@ export function privilegeProblems(path: string, pod: PodRules): Problem[] {
             const { privileged, allowPrivilegeEscalation, capabilities } = securityContext;
             return [
                 ...(privileged ? [{ path: `${at}.privileged`, value: true, wrong: "is privileged", accepted: "false", fix }] : []),
-                ...(allowPrivilegeEscalation ? [{ path: `${at}.allowPrivilegeEscalation`, value: true, wrong: "may gain privileges", accepted: "false", fix }] : []),
-                ...((capabilities?.add ?? []).length > 0 ? [{ path: `${at}.capabilities.add`, value: capabilities?.add, wrong: "adds capabilities", accepted: "none", fix }] : []),
+                ...(allowPrivilegeEscalation
+                    ? [{ path: `${at}.allowPrivilegeEscalation`, value: true, wrong: "may gain privileges", accepted: "false", fix }]
+                    : []),
+                ...((capabilities?.add ?? []).length > 0
+                    ? [{ path: `${at}.capabilities.add`, value: capabilities?.add, wrong: "adds capabilities", accepted: "none", fix }]
+                    : []),
             ];
         }),
     ];
@@ -48,7 +52,12 @@ const urlWithPassword = /:\/\/[^/@\s:]+:[^/@\s]+@/;
 export function plaintextSecretProblems(path: string, values: Record<string, string | undefined>): Problem[] {
     return Object.entries(values)
         .filter(([name, value]) => value !== undefined && value !== "" && (secretName.test(name) || urlWithPassword.test(value)))
-        .map(([name]) => ({ path: `${path}.${name}`, wrong: "holds a secret as plain text", accepted: "a reference to a Kubernetes Secret, or a build secret", fix: "pulumi config set --secret, and pass it as a secret" }));
+        .map(([name]) => ({
+            path: `${path}.${name}`,
+            wrong: "holds a secret as plain text",
+            accepted: "a reference to a Kubernetes Secret, or a build secret",
+            fix: "pulumi config set --secret, and pass it as a secret",
+        }));
 }
 
 /** Kubernetes' quantities of memory in MiB; undefined for what is none. */
@@ -64,12 +73,29 @@ export function memoryProblems(path: string, pod: PodRules, promisedMiB: number)
     const missing = limits.filter(({ limit }) => limit === undefined);
     const totalMiB = limits.reduce((sum, { limit }) => sum + (memoryMiB(limit ?? "0") ?? 0), 0);
     return [
-        ...missing.map(({ name }) => ({ path: `${path}.${name}.resources.limits.memory`, wrong: "is unset, so that the kernel kills whom it likes", accepted: `at most ${promisedMiB}Mi` })),
+        ...missing.map(({ name }) => ({
+            path: `${path}.${name}.resources.limits.memory`,
+            wrong: "is unset, so that the kernel kills whom it likes",
+            accepted: `at most ${promisedMiB}Mi`,
+        })),
         ...limits
             .filter(({ limit, request }) => limit !== undefined && request !== undefined && memoryMiB(limit) !== memoryMiB(request))
-            .map(({ name, request, limit }) => ({ path: `${path}.${name}.resources.requests.memory`, value: request, wrong: "is not the limit, so that the pod is not Guaranteed", accepted: limit ?? "" })),
+            .map(({ name, request, limit }) => ({
+                path: `${path}.${name}.resources.requests.memory`,
+                value: request,
+                wrong: "is not the limit, so that the pod is not Guaranteed",
+                accepted: limit ?? "",
+            })),
         ...(totalMiB > promisedMiB
-            ? [{ path: `${path}.resources.limits.memory`, value: `${Math.round(totalMiB)}Mi`, wrong: "exceeds what the node's memory profile promises", accepted: `at most ${promisedMiB}Mi`, fix: "docs/memory.md" }]
+            ? [
+                  {
+                      path: `${path}.resources.limits.memory`,
+                      value: `${Math.round(totalMiB)}Mi`,
+                      wrong: "exceeds what the node's memory profile promises",
+                      accepted: `at most ${promisedMiB}Mi`,
+                      fix: "docs/memory.md",
+                  },
+              ]
             : []),
     ];
 }

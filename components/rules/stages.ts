@@ -12,7 +12,10 @@ export function leftOutProblems(path: string, targets: readonly string[]): Probl
                       path,
                       value: target,
                       wrong: stage === undefined ? "is no stage" : "cannot be left out",
-                      accepted: stageTable.filter(({ lostWithout }) => lostWithout).map((candidate) => candidate.target).join(", "),
+                      accepted: stageTable
+                          .filter(({ lostWithout }) => lostWithout)
+                          .map((candidate) => candidate.target)
+                          .join(", "),
                   },
               ];
     });

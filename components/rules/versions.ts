@@ -25,7 +25,13 @@ export function isVersion(text: string): boolean {
 export function belowFloors(path: string, versions: Versions): Problem[] {
     return Object.entries(floors)
         .filter(([name, floor]) => versions[name] !== undefined && isOlder(versions[name], floor))
-        .map(([name, floor]) => ({ path: `${path}.${name}`, value: versions[name], wrong: "is below the floor", accepted: `${floor} or newer`, fix: "hard rule 1: no downgrades" }));
+        .map(([name, floor]) => ({
+            path: `${path}.${name}`,
+            value: versions[name],
+            wrong: "is below the floor",
+            accepted: `${floor} or newer`,
+            fix: "hard rule 1: no downgrades",
+        }));
 }
 
 /** Versions that are lower than what is deployed. A name that either side lacks says nothing. */

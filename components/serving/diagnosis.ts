@@ -58,11 +58,23 @@ export function diagnose(pod: PodFacts, events: readonly EventFacts[], log: stri
     return [
         `pod ${pod.metadata?.name}: ${cause(pod, container, ended, events, text, terms)}`,
         ...warnings.slice(-5).map((line) => `  event ${line}`),
-        ...text.trimEnd().split("\n").filter(Boolean).slice(-logLines).map((line) => `  log ${line.slice(0, 300)}`),
+        ...text
+            .trimEnd()
+            .split("\n")
+            .filter(Boolean)
+            .slice(-logLines)
+            .map((line) => `  log ${line.slice(0, 300)}`),
     ];
 }
 
-function cause(pod: PodFacts, container: ContainerFacts | undefined, ended: Ended | undefined, events: readonly EventFacts[], log: string, terms: PodTerms): string {
+function cause(
+    pod: PodFacts,
+    container: ContainerFacts | undefined,
+    ended: Ended | undefined,
+    events: readonly EventFacts[],
+    log: string,
+    terms: PodTerms,
+): string {
     const unscheduled = pod.status?.conditions?.find(({ type, status }) => type === "PodScheduled" && status === "False");
     if (unscheduled !== undefined) {
         return `is pending: ${oneLine(unscheduled.message ?? "")}`;
@@ -75,7 +87,10 @@ function cause(pod: PodFacts, container: ContainerFacts | undefined, ended: Ende
         return memoryCause(terms);
     }
     if (ended?.exitCode === refusedExit) {
-        const refusal = log.split("\n").filter((line) => line.startsWith("managed-mem: ")).at(-1);
+        const refusal = log
+            .split("\n")
+            .filter((line) => line.startsWith("managed-mem: "))
+            .at(-1);
         return `the launcher refused: ${refusal?.slice("managed-mem: ".length) ?? "see its log"}`;
     }
     const probe = events.filter(({ reason }) => reason === "Unhealthy").at(-1);
@@ -84,7 +99,11 @@ function cause(pod: PodFacts, container: ContainerFacts | undefined, ended: Ende
     }
     if (ended !== undefined && ended.exitCode !== 0) {
         const restarts = container?.restartCount ?? 0;
-        const last = log.trimEnd().split("\n").filter((line) => /\S/.test(line)).at(-1);
+        const last = log
+            .trimEnd()
+            .split("\n")
+            .filter((line) => /\S/.test(line))
+            .at(-1);
         return `its container ends with exit status ${ended.exitCode} (${restarts} restart${restarts === 1 ? "" : "s"})${last === undefined ? "" : `: ${last.trim().slice(0, 300)}`}`;
     }
     const failed = events.filter(({ type, reason }) => type === "Warning" && reason?.startsWith("Failed")).at(-1);

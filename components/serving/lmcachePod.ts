@@ -42,9 +42,15 @@ export function lmcachePodSpec(pod: LmcachePod): types.input.core.v1.PodSpec {
                 livenessProbe: { tcpSocket: { port: "lm" }, periodSeconds: 10, failureThreshold: 6 },
                 terminationMessagePolicy: "FallbackToLogsOnError",
                 securityContext: { allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: { drop: ["ALL"] } },
-                volumeMounts: [{ name: "tmp", mountPath: "/tmp" }, { name: "home", mountPath: "/var/lib/lmcache" }],
+                volumeMounts: [
+                    { name: "tmp", mountPath: "/tmp" },
+                    { name: "home", mountPath: "/var/lib/lmcache" },
+                ],
             },
         ],
-        volumes: [{ name: "tmp", emptyDir: {} }, { name: "home", emptyDir: {} }],
+        volumes: [
+            { name: "tmp", emptyDir: {} },
+            { name: "home", emptyDir: {} },
+        ],
     };
 }

@@ -67,7 +67,11 @@ export class LmcacheServer extends pulumi.ComponentResource {
             },
             child,
         );
-        new Service(name, { metadata, spec: { selector: labels, ports: [{ name: "lm", port: lmcachePort, targetPort: "lm" }] } }, { ...child, dependsOn: [deployment] });
+        new Service(
+            name,
+            { metadata, spec: { selector: labels, ports: [{ name: "lm", port: lmcachePort, targetPort: "lm" }] } },
+            { ...child, dependsOn: [deployment] },
+        );
         new NetworkPolicy(
             name,
             {
@@ -75,7 +79,9 @@ export class LmcacheServer extends pulumi.ComponentResource {
                 spec: {
                     podSelector: { matchLabels: labels },
                     policyTypes: ["Ingress", "Egress"],
-                    ingress: [{ from: [{ podSelector: { matchLabels: { "app.kubernetes.io/name": "vllm" } } }], ports: [{ port: lmcachePort, protocol: "TCP" }] }],
+                    ingress: [
+                        { from: [{ podSelector: { matchLabels: { "app.kubernetes.io/name": "vllm" } } }], ports: [{ port: lmcachePort, protocol: "TCP" }] },
+                    ],
                     egress: [],
                 },
             },

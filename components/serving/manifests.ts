@@ -151,9 +151,7 @@ export function podSpec(pod: VllmPod): PodSpec {
         volumes: [
             { name: "shm", emptyDir: { medium: "Memory", sizeLimit: `${pod.shmMiB}Mi` } },
             { name: "tmp", emptyDir: {} },
-            pod.modelCacheClaim === ""
-                ? { name: "cache", emptyDir: {} }
-                : { name: "cache", persistentVolumeClaim: { claimName: pod.modelCacheClaim } },
+            pod.modelCacheClaim === "" ? { name: "cache", emptyDir: {} } : { name: "cache", persistentVolumeClaim: { claimName: pod.modelCacheClaim } },
             ...(pod.hfTokenSecret === "" ? [] : [{ name: "hf-token", secret: { secretName: pod.hfTokenSecret, defaultMode: 0o440 } }]),
         ],
     };

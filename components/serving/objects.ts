@@ -47,9 +47,21 @@ export function networkPolicy(name: string, traffic: Traffic): types.input.netwo
             ...(traffic.manyNodes ? [{ from: [{ podSelector }] }] : []),
         ],
         egress: [
-            { ports: [{ port: 53, protocol: "UDP" }, { port: 53, protocol: "TCP" }] },
+            {
+                ports: [
+                    { port: 53, protocol: "UDP" },
+                    { port: 53, protocol: "TCP" },
+                ],
+            },
             ...(traffic.modelDownload ? [{ ports: [{ port: 443, protocol: "TCP" }] }] : []),
-            ...(traffic.lmcachePort === undefined ? [] : [{ to: [{ podSelector: { matchLabels: { "app.kubernetes.io/name": "lmcache" } } }], ports: [{ port: traffic.lmcachePort, protocol: "TCP" }] }]),
+            ...(traffic.lmcachePort === undefined
+                ? []
+                : [
+                      {
+                          to: [{ podSelector: { matchLabels: { "app.kubernetes.io/name": "lmcache" } } }],
+                          ports: [{ port: traffic.lmcachePort, protocol: "TCP" }],
+                      },
+                  ]),
             ...(traffic.manyNodes ? [{ to: [{ podSelector }] }] : []),
         ],
     };

@@ -27,13 +27,16 @@ export interface Rollout {
  */
 export function rolloutReport(owner: string, component: pulumi.Resource, rollout: pulumi.Output<Rollout>): pulumi.ErrorHook {
     const known = once(rollout);
-    return new pulumi.ErrorHook(`${owner}:report`, inContext(async () => {
-        const lines = await report(owner, await known);
-        if (lines.length > 0) {
-            await pulumi.log.error(lines.join("\n"), component);
-        }
-        return false;
-    }));
+    return new pulumi.ErrorHook(
+        `${owner}:report`,
+        inContext(async () => {
+            const lines = await report(owner, await known);
+            if (lines.length > 0) {
+                await pulumi.log.error(lines.join("\n"), component);
+            }
+            return false;
+        }),
+    );
 }
 
 /**
@@ -49,7 +52,7 @@ export function rolloutGate(owner: string, rollout: pulumi.Output<Rollout>, seco
         const { namespace, access } = await known;
         const { AppsV1Api } = await import("@kubernetes/client-node");
         const api = (await cluster(access)).makeApiClient(AppsV1Api);
-        for (const deadline = Date.now() + seconds * 1000; !served(await api.readNamespacedDeployment({ name: owner, namespace })); ) {
+        for (const deadline = Date.now() + seconds * 1000; !served(await api.readNamespacedDeployment({ name: owner, namespace }));) {
             if (Date.now() > deadline) {
                 throw new pulumi.RunError([`deployment ${owner}: is not ready after ${seconds} s`, ...(await report(owner, await known))].join("\n"));
             }
@@ -99,7 +102,9 @@ async function report(owner: string, rollout: Rollout): Promise<string[]> {
 async function causes(owner: string, { namespace, access, terms }: Rollout): Promise<string[]> {
     const { CoreV1Api } = await import("@kubernetes/client-node");
     const api = (await cluster(access)).makeApiClient(CoreV1Api);
-    const labelSelector = Object.entries(selectorLabels(owner)).map(([key, value]) => `${key}=${value}`).join(",");
+    const labelSelector = Object.entries(selectorLabels(owner))
+        .map(([key, value]) => `${key}=${value}`)
+        .join(",");
     const { items } = await api.listNamespacedPod({ namespace, labelSelector });
     const lines: string[] = [];
     for (const pod of items.filter(({ metadata }) => metadata?.deletionTimestamp === undefined)) {
@@ -108,7 +113,14 @@ async function causes(owner: string, { namespace, access, terms }: Rollout): Pro
         const started = pod.status?.containerStatuses?.[0];
         const previous = started?.state?.running === undefined && started?.lastState?.terminated !== undefined;
         const read = (ofPrevious: boolean) => api.readNamespacedPodLog({ name, namespace, tailLines: 40, previous: ofPrevious }).catch(() => "");
-        const log = started?.containerID === undefined ? "" : await firstLog(() => read(previous), () => read(!previous), () => read(previous));
+        const log =
+            started?.containerID === undefined
+                ? ""
+                : await firstLog(
+                      () => read(previous),
+                      () => read(!previous),
+                      () => read(previous),
+                  );
         const byTime = events.sort((a, b) => time(a.lastTimestamp ?? a.eventTime) - time(b.lastTimestamp ?? b.eventTime));
         lines.push(...diagnose(pod, byTime, log, terms));
     }

@@ -77,7 +77,12 @@ export class VllmServer extends pulumi.ComponentResource {
             .apply(([terms, text, context]) => ({ namespace: terms.namespace, access: { kubeconfig: text, context }, terms }));
         const report = rolloutReport(name, this, rollout);
         const ready = rolloutGate(name, rollout, waitSeconds);
-        const afterSecrets = { ...child, hooks: { onError: [report] }, customTimeouts: { create: timeout, update: timeout }, dependsOn: [account, ...secrets, ...(cache === undefined ? [] : [cache])] };
+        const afterSecrets = {
+            ...child,
+            hooks: { onError: [report] },
+            customTimeouts: { create: timeout, update: timeout },
+            dependsOn: [account, ...secrets, ...(cache === undefined ? [] : [cache])],
+        };
         const workload = manyNodes
             ? new CustomResource(
                   name,
@@ -121,7 +126,11 @@ export class VllmServer extends pulumi.ComponentResource {
             {
                 metadata: metadata(),
                 spec: settings.apply((values) =>
-                    networkPolicy(name, { ...values, manyNodes, lmcachePort: values.lmcacheUrl === "" ? undefined : Number(values.lmcacheUrl.split(":").at(-1)) }),
+                    networkPolicy(name, {
+                        ...values,
+                        manyNodes,
+                        lmcachePort: values.lmcacheUrl === "" ? undefined : Number(values.lmcacheUrl.split(":").at(-1)),
+                    }),
                 ),
             },
             inNamespace,
@@ -159,12 +168,7 @@ function credentials(
 }
 
 /** A claim that outlives the stack: models and compiled kernels took hours to come. */
-function modelCache(
-    name: string,
-    metadata: ReturnType<Metadata>,
-    settings: pulumi.Output<Settings>,
-    opts: pulumi.CustomResourceOptions,
-): pulumi.Resource {
+function modelCache(name: string, metadata: ReturnType<Metadata>, settings: pulumi.Output<Settings>, opts: pulumi.CustomResourceOptions): pulumi.Resource {
     return new PersistentVolumeClaim(
         `${name}-models`,
         {

@@ -219,7 +219,10 @@ const autoscalingSchema = z
         prometheusAddress: z.url({ error: "is no address; accepted: http://HOST:PORT" }).meta({ description: "Address of Prometheus." }),
         waitingRequests: count.default(5).meta({ description: "Waiting requests of one replica that bring the next." }),
     })
-    .refine((scaling) => scaling.minReplicas <= scaling.maxReplicas, { path: ["minReplicas"], error: "is more than maxReplicas; accepted: at most maxReplicas" });
+    .refine((scaling) => scaling.minReplicas <= scaling.maxReplicas, {
+        path: ["minReplicas"],
+        error: "is more than maxReplicas; accepted: at most maxReplicas",
+    });
 
 const routeSchema = z.strictObject({
     gateway: z.string().min(1).meta({ description: "Name of the Gateway." }),
@@ -230,13 +233,19 @@ const routeSchema = z.strictObject({
 
 export const vllmServerSchema = z.strictObject({
     image: z.string().regex(digestReference, { error: "is no image by digest; accepted: REPOSITORY@sha256:DIGEST" }).meta({ description: "Image by digest." }),
-    model: z.string({ error: "accepted: a Hugging Face name or a path, as vllm serve takes it" }).min(1).meta({ description: "Model as `vllm serve` takes it." }),
+    model: z
+        .string({ error: "accepted: a Hugging Face name or a path, as vllm serve takes it" })
+        .min(1)
+        .meta({ description: "Model as `vllm serve` takes it." }),
     podLimitMiB: z.int().positive().meta({ description: "Memory request and limit of the pod.", unit: "MiB" }),
     hbmBudgetMiB: z.int().nonnegative().meta({ description: "HBM that the launcher may use.", unit: "MiB" }),
     hostBudgetMiB: z.int().nonnegative().meta({ description: "Host memory that the launcher may overflow into.", unit: "MiB" }),
     hbmReserveMiB: z.int().nonnegative().default(3915).meta({ description: "HBM that the launcher leaves free.", unit: "MiB" }),
     hostReserveMiB: z.int().nonnegative().default(512).meta({ description: "Host memory that the launcher leaves free within the limit.", unit: "MiB" }),
-    placement: z.enum(Placement, { error: "accepted: hbm-first, managed, managed-prefetch or off" }).default(Placement.HbmFirst).meta({ description: "Where weights and KV cache lie." }),
+    placement: z
+        .enum(Placement, { error: "accepted: hbm-first, managed, managed-prefetch or off" })
+        .default(Placement.HbmFirst)
+        .meta({ description: "Where weights and KV cache lie." }),
     acceptStandIn: z.boolean().default(false).meta({ description: "Let the launcher run on stand-ins; for sandboxes." }),
     shmMiB: z.int().positive().default(1024).meta({ description: "Size of /dev/shm.", unit: "MiB" }),
     namespace: z.string().default("vllm").meta({ description: "Namespace, created here." }),
@@ -258,14 +267,22 @@ export const vllmServerSchema = z.strictObject({
     nodeSelector: z.record(z.string(), z.string()).default({}).meta({ description: "Further labels that the node must have." }),
     tolerations: z.array(tolerationSchema).default([]).meta({ description: "Taints that the pods tolerate besides the GPU's." }),
     priorityClassName: z.string().default("").meta({ description: "PriorityClass of the pods." }),
-    modelCacheGiB: z.number().positive().optional().meta({ description: "Size of a claim for models and caches that is made here and kept at destroy.", unit: "GiB" }),
+    modelCacheGiB: z
+        .number()
+        .positive()
+        .optional()
+        .meta({ description: "Size of a claim for models and caches that is made here and kept at destroy.", unit: "GiB" }),
     storageClassName: z.string().default("").meta({ description: "StorageClass of that claim; the cluster's own where empty." }),
     modelDownload: z.boolean().default(true).meta({ description: "Whether pods may fetch models over HTTPS." }),
     allowFromNamespaces: z.array(z.string()).default([]).meta({ description: "Namespaces that may send requests; any where empty." }),
     serviceMonitor: z.boolean().default(false).meta({ description: "Make a ServiceMonitor." }),
     autoscaling: autoscalingSchema.optional(),
     route: routeSchema.optional(),
-    lmcacheUrl: z.string().regex(/^(lm:\/\/\S+:\d+)?$/, { error: "is no LMCache address; accepted: lm://HOST:PORT" }).default("").meta({ description: "LMCache server." }),
+    lmcacheUrl: z
+        .string()
+        .regex(/^(lm:\/\/\S+:\d+)?$/, { error: "is no LMCache address; accepted: lm://HOST:PORT" })
+        .default("")
+        .meta({ description: "LMCache server." }),
     pinnedMiB: z.int().nonnegative().default(0).meta({ description: "Pinned buffers.", unit: "MiB" }),
     modelGiB: z.number().nonnegative().default(0).meta({ description: "Size of the model's files.", unit: "GiB" }),
     readGiBps: z.number().positive().default(1).meta({ description: "Speed at which they are read.", unit: "GiB/s" }),

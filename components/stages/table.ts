@@ -82,7 +82,11 @@ export const stageTable: readonly StageFacts[] = [
         locks: ["build"],
         wheels: { lmcache: "gpu" },
         compiled: true,
-        memoryPerJobGiB: { value: 3, basis: "upstream", source: "LMCache's setup_extensions/build_profiles/cuda.py: 2.7 to 3.0 GiB on CUDA 13; mem_kernels.cu here: 2.6 GiB (tests/upstream, 2026-11-25)" },
+        memoryPerJobGiB: {
+            value: 3,
+            basis: "upstream",
+            source: "LMCache's setup_extensions/build_profiles/cuda.py: 2.7 to 3.0 GiB on CUDA 13; mem_kernels.cu here: 2.6 GiB (tests/upstream, 2026-11-25)",
+        },
         nvccThreads: 1,
         minutes: estimate(4, `six CUDA files, 89 CPU s of x86-64 the one that was measured, and packaging (${recorded})`),
     },

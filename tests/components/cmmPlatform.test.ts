@@ -39,7 +39,11 @@ const images = (of = recorder) => of.ofType(imageType).map(({ name }) => name);
 const ours = (of = recorder) => of.registrations.filter(({ type }) => type.startsWith("gh200-vllm:"));
 
 test("a platform is the source document's story: builder, seven stages, allocator, image, release, node, server", () => {
-    expect(ours(whole).map(({ type, name }) => `${type.replace("gh200-vllm:index:", "")} ${name}`).sort()).toEqual(
+    expect(
+        ours(whole)
+            .map(({ type, name }) => `${type.replace("gh200-vllm:index:", "")} ${name}`)
+            .sort(),
+    ).toEqual(
         [
             "CmmPlatform gh200",
             "RemoteBuilder gh200-builder",
@@ -126,7 +130,12 @@ describe("every image", () => {
 
 test("each stage gets its own jobs, architecture and revision, and no other stage's", () => {
     const args = (target: string) => whole.only(imageType, `gh200-${target}`).inputs.buildArgs;
-    const common = { BUILT_FOR: "gh200-vllm/test", BASE_IMAGE: `nvcr.io/nvidia/pytorch:26.03-py3@${baseDigest}`, SOURCE_DATE_EPOCH: "1775088000", CUDA_ARCH_LIST: "9.0a" };
+    const common = {
+        BUILT_FOR: "gh200-vllm/test",
+        BASE_IMAGE: `nvcr.io/nvidia/pytorch:26.03-py3@${baseDigest}`,
+        SOURCE_DATE_EPOCH: "1775088000",
+        CUDA_ARCH_LIST: "9.0a",
+    };
     expect(args("build-vllm")).toEqual({ ...common, MAX_JOBS: "13", SRC_VLLM_REVISION: commit });
     expect(args("build-lmcache")).toEqual({ ...common, MAX_JOBS: "31", SRC_LMCACHE_REVISION: commit });
     expect(args("build-flash-attention")).toEqual({ ...common, MAX_JOBS: "13", SRC_FLASH_ATTENTION_REVISION: commit });
@@ -135,10 +144,7 @@ test("each stage gets its own jobs, architecture and revision, and no other stag
 test("the stages of the image come by digest", () => {
     expect(whole.only(imageType, "gh200-image").inputs.context).toMatchObject({
         named: Object.fromEntries(
-            [...stages, "build-managed-alloc"].map((stage) => [
-                stage,
-                { location: `docker-image://${stageRepository}@${mockDigest(`gh200-${stage}`)}` },
-            ]),
+            [...stages, "build-managed-alloc"].map((stage) => [stage, { location: `docker-image://${stageRepository}@${mockDigest(`gh200-${stage}`)}` }]),
         ),
     });
     expect(whole.only(imageType, "gh200-lmcache-image").inputs.context).toMatchObject({
@@ -151,9 +157,7 @@ test("its outputs say what is deployed, from what, and what the memory is promis
     expect(await valueOf(deployRef)).toBe(`atl.vultrcr.com/vllm/gh200-vllm-cmm@${mockDigest("gh200-release")}`);
     expect(await valueOf(releaseRef)).toBe("atl.vultrcr.com/vllm/gh200-vllm-cmm:cmm-cmm");
     expect(await valueOf(lmcacheRef)).toBe(`${stageRepository}@${mockDigest("gh200-lmcache-image")}`);
-    expect(await valueOf(stageDigests)).toEqual(
-        Object.fromEntries([...stages, "build-managed-alloc"].map((stage) => [stage, mockDigest(`gh200-${stage}`)])),
-    );
+    expect(await valueOf(stageDigests)).toEqual(Object.fromEntries([...stages, "build-managed-alloc"].map((stage) => [stage, mockDigest(`gh200-${stage}`)])));
     expect(await valueOf(endpoint)).toBe("http://gh200-vllm.vllm.svc:8000");
     expect((await valueOf(memoryPlan))[0]).toMatch(/^profile driver: Linux sees 478\.6 GiB/);
 });
@@ -240,7 +244,11 @@ test("an image that exists already is deployed, and nothing is built", async () 
     const { deployRef, releaseRef, lmcacheRef, stageDigests } = platform({ builder: {}, image: { ...image, use } });
     await recorder.settled();
     expect(images()).toEqual([]);
-    expect(ours().map(({ name }) => name).sort()).toEqual(["gh200", "gh200-node", "gh200-vllm"]);
+    expect(
+        ours()
+            .map(({ name }) => name)
+            .sort(),
+    ).toEqual(["gh200", "gh200-node", "gh200-vllm"]);
     expect(await valueOf(pulumi.all([deployRef, releaseRef, lmcacheRef, stageDigests]))).toEqual([use, use, "", {}]);
     expect(JSON.stringify(recorder.only("kubernetes:apps/v1:Deployment", "gh200-vllm").inputs)).toContain(`"image":"${use}"`);
 });
@@ -283,7 +291,11 @@ test("a preview of the committed gh200 stack registers the whole graph, without 
 });
 
 test("every image gets the registry's password as a secret, for its host alone, and the provider has none", async () => {
-    const config = { ...stackConfig("gh200"), "gh200-vllm:registry": '{"address":"atl.vultrcr.com/vllm","username":"pusher"}', "gh200-vllm:registryPassword": "hunter2" };
+    const config = {
+        ...stackConfig("gh200"),
+        "gh200-vllm:registry": '{"address":"atl.vultrcr.com/vllm","username":"pusher"}',
+        "gh200-vllm:registryPassword": "hunter2",
+    };
     pulumi.runtime.setAllConfig(config, ["gh200-vllm:registryPassword"]);
     platformProviders(loadConfig());
     platform({ registry: { address: "atl.vultrcr.com/vllm", username: "pusher", password: pulumi.secret("hunter2") } });

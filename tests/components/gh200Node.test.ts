@@ -26,9 +26,7 @@ test("a node creates nothing and says what a pod on it may be promised", async (
     await recorder.settled();
     expect(recorder.registrations.map(({ type, name, inputs }) => [type, name, inputs])).toEqual([["gh200-vllm:index:Gh200Node", "node", {}]]);
     expect(
-        await valueOf(
-            pulumi.all([node.profile, node.hbmBudgetMiB, node.hostBudgetMiB, node.podLimitMiB, node.shmMiB, node.headroomMiB, node.description]),
-        ),
+        await valueOf(pulumi.all([node.profile, node.hbmBudgetMiB, node.hostBudgetMiB, node.podLimitMiB, node.shmMiB, node.headroomMiB, node.description])),
     ).toEqual([
         "egm-numa",
         79_036,
@@ -81,7 +79,11 @@ describe("a probe", () => {
         const node = new Gh200Node("node", { ...seed, acknowledgeDeclaredExceedsMeasured: true, probe: { method: "ssh", host: "root@gh200" } });
         expect((await valueOf(node.measured)).at(-1)).toBe("verdict: the node is what was declared (egm-numa)");
         const { inputs } = recorder.only(commandType, "node-facts");
-        expect(inputs).toMatchObject({ interpreter: ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "--", "root@gh200"], create: "sh -s", logging: "none" });
+        expect(inputs).toMatchObject({
+            interpreter: ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "--", "root@gh200"],
+            create: "sh -s",
+            logging: "none",
+        });
         expect(String(inputs.stdin)).toContain("section nvidia-smi");
     });
 
@@ -93,7 +95,11 @@ describe("a probe", () => {
         const { inputs } = recorder.only(podType, "node-facts") as unknown as { inputs: { metadata: object; spec: { containers: object[] } } };
         expect(inputs.metadata).toMatchObject({ name: "node-facts-3", namespace: "kube-system" });
         expect(JSON.stringify(inputs)).not.toContain('"nvidia.com/gpu":');
-        expect(inputs.spec.containers[0]).toMatchObject({ image: `busybox@${digest}`, securityContext: { privileged: true, readOnlyRootFilesystem: true }, volumeMounts: [{ readOnly: true }] });
+        expect(inputs.spec.containers[0]).toMatchObject({
+            image: `busybox@${digest}`,
+            securityContext: { privileged: true, readOnlyRootFilesystem: true },
+            volumeMounts: [{ readOnly: true }],
+        });
     });
 
     test("stops an update that declares more than there is, before anything is handed on", async () => {
@@ -105,7 +111,11 @@ describe("a probe", () => {
                 const node = new Gh200Node("node", { ...seed, probe: { method: "ssh", host: "gh200" } });
                 node.podLimitMiB.apply(() => (handedOn = true));
             }),
-        ).toEqual([expect.stringMatching(/node\.managedGiB: 475: is more than the measured 103\.5 GiB of HBM and LPDDR; accepted: at most 103; turn EGM off in the BIOS, or set/)]);
+        ).toEqual([
+            expect.stringMatching(
+                /node\.managedGiB: 475: is more than the measured 103\.5 GiB of HBM and LPDDR; accepted: at most 103; turn EGM off in the BIOS, or set/,
+            ),
+        ]);
         expect(handedOn).toBe(false);
         // By itself, under the node's own name.
         expect(error.mock.calls.map(([line]) => line)).toEqual([expect.stringMatching(/^node\.managedGiB: 475: is more than the measured [^\n]*$/)]);

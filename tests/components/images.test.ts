@@ -32,8 +32,7 @@ const tree = () => recorder.registrations.map(({ type, name, parent }) => [type,
 
 describe("ManagedAllocator", () => {
     const type = "gh200-vllm:index:ManagedAllocator";
-    const allocator = () =>
-        new ManagedAllocator("alloc", { builder, baseImage, repository, buildArgs: { SOURCE_DATE_EPOCH: "1", MAX_JOBS: "72" } });
+    const allocator = () => new ManagedAllocator("alloc", { builder, baseImage, repository, buildArgs: { SOURCE_DATE_EPOCH: "1", MAX_JOBS: "72" } });
 
     test("is one image: the compile step alone, for one architecture", async () => {
         allocator();
@@ -75,9 +74,7 @@ describe("ManagedAllocator", () => {
 describe("CmmImage", () => {
     const type = "gh200-vllm:index:CmmImage";
     const stages = ["triton", "triton-kernels", "flashinfer", "lmcache", "flash-attention", "vllm", "infinistore", "managed-alloc"];
-    const stageRefs = Object.fromEntries(
-        stages.map((stage) => [`build-${stage}`, pulumi.output(`docker-image://${repository}@${mockDigest(stage)}`)]),
-    );
+    const stageRefs = Object.fromEntries(stages.map((stage) => [`build-${stage}`, pulumi.output(`docker-image://${repository}@${mockDigest(stage)}`)]));
     const cmm = (overrides: Partial<CmmImageArgs> = {}) =>
         new CmmImage("image", {
             builder,
@@ -122,9 +119,7 @@ describe("CmmImage", () => {
                 location: context,
                 named: {
                     wheelhouse: { location: context },
-                    ...Object.fromEntries(
-                        stages.map((stage) => [`build-${stage}`, { location: `docker-image://${repository}@${mockDigest(stage)}` }]),
-                    ),
+                    ...Object.fromEntries(stages.map((stage) => [`build-${stage}`, { location: `docker-image://${repository}@${mockDigest(stage)}` }])),
                 },
             },
             buildArgs: { BASE_IMAGE: baseImage, SOURCE_DATE_EPOCH: "1", BUILT_FOR: "gh200-vllm/test" },

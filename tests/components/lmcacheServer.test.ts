@@ -22,7 +22,18 @@ test("a server holds KV cache in memory that is requested and limited alike, and
     const resources = { cpu: "4", memory: "65536Mi" };
     expect(recorder.only(deploymentType, "cache").inputs.spec).toMatchObject({
         strategy: { type: "Recreate" },
-        template: { spec: { containers: [{ command: ["lmcache_server"], args: ["0.0.0.0", "65432", "cpu"], resources: { requests: resources, limits: resources }, securityContext: { readOnlyRootFilesystem: true } }] } },
+        template: {
+            spec: {
+                containers: [
+                    {
+                        command: ["lmcache_server"],
+                        args: ["0.0.0.0", "65432", "cpu"],
+                        resources: { requests: resources, limits: resources },
+                        securityContext: { readOnlyRootFilesystem: true },
+                    },
+                ],
+            },
+        },
     });
     expect(recorder.only("kubernetes:networking.k8s.io/v1:NetworkPolicy", "cache").inputs.spec).toMatchObject({
         ingress: [{ from: [{ podSelector: { matchLabels: { "app.kubernetes.io/name": "vllm" } } }], ports: [{ port: 65_432 }] }],
@@ -63,7 +74,9 @@ describe("a platform", () => {
             "serving.pinnedMiB: 0: leaves KV cache no pinned buffers on its way to LMCache; accepted: 1024 or more; raise node.pinnedMiB",
         ]);
         const modelShape = { weightsGiB: 700, layers: 80, kvHeads: 8, headDim: 128 };
-        expect(refusal(() => new CmmPlatform("gh200", settledPlatform({ serving: { model: "m", modelShape } })))).toEqual([expect.stringMatching(/^serving\.modelShape\.weightsGiB: 700: exceeds 91\.8 GiB of HBM/)]);
+        expect(refusal(() => new CmmPlatform("gh200", settledPlatform({ serving: { model: "m", modelShape } })))).toEqual([
+            expect.stringMatching(/^serving\.modelShape\.weightsGiB: 700: exceeds 91\.8 GiB of HBM/),
+        ]);
         expect(recorder.registrations).toEqual([]);
     });
 });

@@ -113,7 +113,9 @@ describe("the hook before a build", () => {
 
     test("refuses one that does not answer, within seconds and in one line", async () => {
         const text = await hook({ endpoint: "tcp://127.0.0.1:1" });
-        expect(text).toMatch(/^builder\.endpoint: tcp:\/\/127\.0\.0\.1:1: no BuildKit daemon answered within 4 s \(.*start buildkitd there, or correct builder\.endpoint$/);
+        expect(text).toMatch(
+            /^builder\.endpoint: tcp:\/\/127\.0\.0\.1:1: no BuildKit daemon answered within 4 s \(.*start buildkitd there, or correct builder\.endpoint$/,
+        );
     });
 
     test("refuses to build where there is no builder", async () => {

@@ -33,7 +33,11 @@ const changes: Change[] = [
         changes: stageTable.filter((stage) => stage.sources.includes(source)).map(({ target }) => target),
     })),
     { what: "the base's digest", args: { image: { ...image, base: { ...image.base, digest: `sha256:${"c".repeat(64)}` } } }, changes: targets },
-    { what: "the GPU architecture", args: { image: { ...image, cudaArchList: "9.0" } }, changes: targets.filter((target) => !["build-triton-kernels", "build-infinistore"].includes(target)) },
+    {
+        what: "the GPU architecture",
+        args: { image: { ...image, cudaArchList: "9.0" } },
+        changes: targets.filter((target) => !["build-triton-kernels", "build-infinistore"].includes(target)),
+    },
     { what: "the jobs of one stage", args: { stages: { ...stages, maxJobs: { "build-vllm": 3 } } }, changes: ["build-vllm"] },
     { what: "where Triton comes from", args: { stages: { ...stages, tritonOrigin: "source" as const } }, changes: ["build-triton"] },
     { what: "the locked packages", args: { stages: { ...stages, locks: "other-locks" } }, changes: stageTable.map(({ target }) => target) },

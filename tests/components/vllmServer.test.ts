@@ -107,7 +107,15 @@ test("its service and network policy select that pod, on vLLM's port alone", asy
         podSelector: { matchLabels: labels },
         policyTypes: ["Ingress", "Egress"],
         ingress: [{ ports: [{ port: 8000, protocol: "TCP" }] }],
-        egress: [{ ports: [{ port: 53, protocol: "UDP" }, { port: 53, protocol: "TCP" }] }, { ports: [{ port: 443, protocol: "TCP" }] }],
+        egress: [
+            {
+                ports: [
+                    { port: 53, protocol: "UDP" },
+                    { port: 53, protocol: "TCP" },
+                ],
+            },
+            { ports: [{ port: 443, protocol: "TCP" }] },
+        ],
     });
 });
 
@@ -153,7 +161,11 @@ describe("what is asked for is made", () => {
             route: { gateway: "public", gatewayNamespace: "gateways", hostname: "llm.example.com" },
         });
         await recorder.settled();
-        for (const [kind, name] of [[kinds.monitor, "vllm-metrics"], [kinds.scaling, "vllm-scaling"], [kinds.route, "vllm-route"]] as const) {
+        for (const [kind, name] of [
+            [kinds.monitor, "vllm-metrics"],
+            [kinds.scaling, "vllm-scaling"],
+            [kinds.route, "vllm-route"],
+        ] as const) {
             expect(recorder.only(kind, name).dependsOn).toEqual([`${kinds.service} vllm`]);
         }
         expect(recorder.only(kinds.scaling, "vllm-scaling").inputs.spec).toMatchObject({
@@ -162,7 +174,10 @@ describe("what is asked for is made", () => {
             maxReplicaCount: 4,
             triggers: [{ metadata: { query: 'sum(vllm:num_requests_waiting{namespace="vllm",service="vllm"})', threshold: "5" } }],
         });
-        expect(recorder.only(kinds.route, "vllm-route").inputs.spec).toMatchObject({ parentRefs: [{ name: "public", namespace: "gateways", sectionName: "https" }], hostnames: ["llm.example.com"] });
+        expect(recorder.only(kinds.route, "vllm-route").inputs.spec).toMatchObject({
+            parentRefs: [{ name: "public", namespace: "gateways", sectionName: "https" }],
+            hostnames: ["llm.example.com"],
+        });
         // Its own number of replicas would undo the autoscaler's at every update.
         expect(recorder.only(kinds.deployment, "vllm").inputs.spec).not.toHaveProperty("replicas");
     });
@@ -171,7 +186,9 @@ describe("what is asked for is made", () => {
         server({ tensorParallelSize: 1, pipelineParallelSize: 2 });
         await recorder.settled();
         expect(recorder.ofType(kinds.deployment)).toEqual([]);
-        const { leaderWorkerTemplate } = recorder.only(kinds.group, "vllm").inputs.spec as { leaderWorkerTemplate: Record<string, { spec: { containers: (Container & { args: string[]; readinessProbe?: object })[] } }> };
+        const { leaderWorkerTemplate } = recorder.only(kinds.group, "vllm").inputs.spec as {
+            leaderWorkerTemplate: Record<string, { spec: { containers: (Container & { args: string[]; readinessProbe?: object })[] } }>;
+        };
         const [leader, worker] = [leaderWorkerTemplate.leaderTemplate!.spec.containers[0]!, leaderWorkerTemplate.workerTemplate!.spec.containers[0]!];
         expect(leaderWorkerTemplate).toMatchObject({ size: 2, restartPolicy: "RecreateGroupOnPodRestart" });
         expect(leader.args.slice(-6)).toEqual(["--nnodes", "2", "--node-rank", "$(LWS_WORKER_INDEX)", "--master-addr", "$(LWS_LEADER_ADDRESS)"]);
@@ -195,8 +212,22 @@ describe("what is asked for is made", () => {
         server({ allowFromNamespaces: ["gateways", "monitoring"], modelDownload: false });
         await recorder.settled();
         expect(recorder.only(kinds.policy, "vllm").inputs.spec).toMatchObject({
-            ingress: [{ from: [{ namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": "gateways" } } }, { namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": "monitoring" } } }] }],
-            egress: [{ ports: [{ port: 53, protocol: "UDP" }, { port: 53, protocol: "TCP" }] }],
+            ingress: [
+                {
+                    from: [
+                        { namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": "gateways" } } },
+                        { namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": "monitoring" } } },
+                    ],
+                },
+            ],
+            egress: [
+                {
+                    ports: [
+                        { port: 53, protocol: "UDP" },
+                        { port: 53, protocol: "TCP" },
+                    ],
+                },
+            ],
         });
     });
 });
@@ -278,13 +309,41 @@ describe("inputs are refused", () => {
 
     const modelShape = { weightsGiB: 140, layers: 80, kvHeads: 8, headDim: 128 };
     test.each<[string, Partial<VllmServerArgs>, string]>([
-        ["weights", { modelShape }, "serving.modelShape.weightsGiB: 140: exceeds 77.2 GiB of HBM and 1.4 GiB of host memory by 61.4 GiB; accepted: weights that fit; raise node.managedGiB, turn EGM off, take more GPUs, or quantise"],
-        ["a context", { modelShape: { ...modelShape, weightsGiB: 76 }, maxModelLenTokens: 131_072 }, "serving.maxModelLenTokens: 131072: is more than the 8192 tokens whose KV cache fits 77.2 GiB of HBM and 1.4 GiB of host memory; accepted: at most 8192; lower it, or raise node.managedGiB"],
-        ["a KV cache", { modelShape: { ...modelShape, weightsGiB: 60 }, kvCacheMemoryBytes: 2 ** 40 }, "serving.kvCacheMemoryBytes: 1099511627776: is more than 77.2 GiB of HBM and 1.4 GiB of host memory leave beside the weights; accepted: at most 19797114880 (18.4 GiB); lower it or leave it out"],
-        ["GPUs", { tensorParallelSize: 3, gpusPerNode: 2 }, "serving.tensorParallelSize: 3: with pipelineParallelSize 1 needs 3 GPUs, which no number of nodes with 2 has; accepted: a multiple of gpusPerNode"],
-        ["an autoscaler of several nodes", { pipelineParallelSize: 2, autoscaling: { minReplicas: 1, maxReplicas: 2, prometheusAddress: "http://p:9090" } }, "serving.autoscaling: scales a Deployment, and a model over several nodes has none; accepted: serving.replicas"],
-        ["two caches", { modelCacheClaim: "models", modelCacheGiB: 1 }, "serving.modelCacheGiB: 1: makes a claim beside the existing modelCacheClaim; accepted: one of them"],
-        ["LMCache without buffers", { lmcacheUrl: "lm://cache:65432" }, "serving.pinnedMiB: 0: leaves KV cache no pinned buffers on its way to LMCache; accepted: 1024 or more; raise node.pinnedMiB"],
+        [
+            "weights",
+            { modelShape },
+            "serving.modelShape.weightsGiB: 140: exceeds 77.2 GiB of HBM and 1.4 GiB of host memory by 61.4 GiB; accepted: weights that fit; raise node.managedGiB, turn EGM off, take more GPUs, or quantise",
+        ],
+        [
+            "a context",
+            { modelShape: { ...modelShape, weightsGiB: 76 }, maxModelLenTokens: 131_072 },
+            "serving.maxModelLenTokens: 131072: is more than the 8192 tokens whose KV cache fits 77.2 GiB of HBM and 1.4 GiB of host memory; accepted: at most 8192; lower it, or raise node.managedGiB",
+        ],
+        [
+            "a KV cache",
+            { modelShape: { ...modelShape, weightsGiB: 60 }, kvCacheMemoryBytes: 2 ** 40 },
+            "serving.kvCacheMemoryBytes: 1099511627776: is more than 77.2 GiB of HBM and 1.4 GiB of host memory leave beside the weights; accepted: at most 19797114880 (18.4 GiB); lower it or leave it out",
+        ],
+        [
+            "GPUs",
+            { tensorParallelSize: 3, gpusPerNode: 2 },
+            "serving.tensorParallelSize: 3: with pipelineParallelSize 1 needs 3 GPUs, which no number of nodes with 2 has; accepted: a multiple of gpusPerNode",
+        ],
+        [
+            "an autoscaler of several nodes",
+            { pipelineParallelSize: 2, autoscaling: { minReplicas: 1, maxReplicas: 2, prometheusAddress: "http://p:9090" } },
+            "serving.autoscaling: scales a Deployment, and a model over several nodes has none; accepted: serving.replicas",
+        ],
+        [
+            "two caches",
+            { modelCacheClaim: "models", modelCacheGiB: 1 },
+            "serving.modelCacheGiB: 1: makes a claim beside the existing modelCacheClaim; accepted: one of them",
+        ],
+        [
+            "LMCache without buffers",
+            { lmcacheUrl: "lm://cache:65432" },
+            "serving.pinnedMiB: 0: leaves KV cache no pinned buffers on its way to LMCache; accepted: 1024 or more; raise node.pinnedMiB",
+        ],
     ])("for %s that cannot work", async (_, overrides, line) => {
         const [text] = await laterRefusal(() => server(overrides));
         expect(text).toContain(line);

@@ -57,7 +57,12 @@ export class Consumer {
         const state = `${folder}-state`;
         fs.mkdirSync(folder, { recursive: true });
         fs.mkdirSync(state);
-        const own = { PATH: [...folders, env.PATH].join(path.delimiter), PULUMI_HOME: pulumiHome(`${folder}-home`), PULUMI_BACKEND_URL: `file://${state}`, NO_COLOR: "1" };
+        const own = {
+            PATH: [...folders, env.PATH].join(path.delimiter),
+            PULUMI_HOME: pulumiHome(`${folder}-home`),
+            PULUMI_BACKEND_URL: `file://${state}`,
+            NO_COLOR: "1",
+        };
         return new Consumer(folder, { ...env, ...own });
     }
 
@@ -85,7 +90,12 @@ export class Consumer {
     }
 
     pulumi(...args: string[]): Answer {
-        const { status, stdout, stderr } = spawnSync(findTool("pulumi")?.path ?? "pulumi", args, { cwd: this.folder, env: this.env, encoding: "utf8", maxBuffer: 2 ** 28 });
+        const { status, stdout, stderr } = spawnSync(findTool("pulumi")?.path ?? "pulumi", args, {
+            cwd: this.folder,
+            env: this.env,
+            encoding: "utf8",
+            maxBuffer: 2 ** 28,
+        });
         return { status, output: stdout + stderr };
     }
 

@@ -56,7 +56,8 @@ function ok(answer: Answer): Answer {
     return answer;
 }
 
-const plugIn = () => `mkdir gh200-vllm; tar xzf ${archive} --strip-components=1 -C gh200-vllm; npm install --prefix gh200-vllm --omit=dev; pulumi stack init dev`;
+const plugIn = () =>
+    `mkdir gh200-vllm; tar xzf ${archive} --strip-components=1 -C gh200-vllm; npm install --prefix gh200-vllm --omit=dev; pulumi stack init dev`;
 const up = (consumer: Consumer) => consumer.pulumi("up", "--yes", "--skip-preview");
 const output = (consumer: Consumer, name: string) => ok(consumer.pulumi("stack", "output", name)).output.trim();
 
@@ -75,33 +76,43 @@ const base = () => (JSON.parse(fs.readFileSync(path.join(sandbox.folder, "sandbo
 
 /** Image and readiness of the pods that the cluster runs. */
 function pods(): [string, boolean][] {
-    const list = JSON.parse(sandbox.kubectl("get", "pods", "--namespace=vllm", "--output=json")) as { items: { spec: { containers: { image: string }[] }; status: { containerStatuses?: { ready: boolean }[] } }[] };
+    const list = JSON.parse(sandbox.kubectl("get", "pods", "--namespace=vllm", "--output=json")) as {
+        items: { spec: { containers: { image: string }[] }; status: { containerStatuses?: { ready: boolean }[] } }[];
+    };
     return list.items.map(({ spec, status }) => [spec.containers[0]!.image, status.containerStatuses?.[0]?.ready ?? false]);
 }
 
 describe("BuildStage from YAML", () => {
-    test("builds, because the hook in the plug-in made the builder known to buildx", async () => {
-        builds = await person("served");
-        fs.cpSync(path.join(__dirname, "served"), builds.folder, { recursive: true });
-        ok(builds.shell(plugIn()));
-        const { plain, secret } = builderConfig();
-        configure(builds, { ...plain, repository: `${sandbox.facts.registry.address}/vllm/served`, base: base() }, secret);
-        const { output: said } = ok(up(builds));
-        expect(builtImages(said)).toEqual(["served"]);
-        expect(fs.readdirSync(path.join(folder, "buildx-served", "instances"))).toEqual(["served"]);
-        served = output(builds, "imageRef");
-        expect(served).toMatch(/\/vllm\/served@sha256:[0-9a-f]{64}$/);
-    }, 15 * MINUTE);
+    test(
+        "builds, because the hook in the plug-in made the builder known to buildx",
+        async () => {
+            builds = await person("served");
+            fs.cpSync(path.join(__dirname, "served"), builds.folder, { recursive: true });
+            ok(builds.shell(plugIn()));
+            const { plain, secret } = builderConfig();
+            configure(builds, { ...plain, repository: `${sandbox.facts.registry.address}/vllm/served`, base: base() }, secret);
+            const { output: said } = ok(up(builds));
+            expect(builtImages(said)).toEqual(["served"]);
+            expect(fs.readdirSync(path.join(folder, "buildx-served", "instances"))).toEqual(["served"]);
+            served = output(builds, "imageRef");
+            expect(served).toMatch(/\/vllm\/served@sha256:[0-9a-f]{64}$/);
+        },
+        15 * MINUTE,
+    );
 
-    test("reports a build that fails, with the end of its log, and retries nothing", () => {
-        builds.edit("Dockerfile", "ENTRYPOINT", "RUN echo planted by the test >&2; exit 3\nENTRYPOINT");
-        const before = sandbox.buildRefs().length;
-        const { status, output: said } = up(builds);
-        expect(status).not.toBe(0);
-        expect(said).toContain("planted by the test");
-        expect(said).toContain("This report: ");
-        expect(sandbox.buildRefs().length - before).toBe(1);
-    }, 10 * MINUTE);
+    test(
+        "reports a build that fails, with the end of its log, and retries nothing",
+        () => {
+            builds.edit("Dockerfile", "ENTRYPOINT", "RUN echo planted by the test >&2; exit 3\nENTRYPOINT");
+            const before = sandbox.buildRefs().length;
+            const { status, output: said } = up(builds);
+            expect(status).not.toBe(0);
+            expect(said).toContain("planted by the test");
+            expect(said).toContain("This report: ");
+            expect(sandbox.buildRefs().length - before).toBe(1);
+        },
+        10 * MINUTE,
+    );
 });
 
 describe.each<[string, string, (consumer: Consumer) => void]>([
@@ -118,7 +129,10 @@ describe.each<[string, string, (consumer: Consumer) => void]>([
         "yaml",
         "YAML",
         (consumer) => {
-            const lines = (values: object) => Object.entries(values).map(([key, value]) => `\n      ${key}: ${value}`).join("");
+            const lines = (values: object) =>
+                Object.entries(values)
+                    .map(([key, value]) => `\n      ${key}: ${value}`)
+                    .join("");
             ok(consumer.shell(plugIn()));
             consumer.edit("Pulumi.yaml", "coherentMode: driver", `coherentMode: driver${lines(NODE)}`);
             consumer.edit("Pulumi.yaml", 'placement: "off"', `placement: "off"${lines(SERVING)}`);
@@ -127,59 +141,83 @@ describe.each<[string, string, (consumer: Consumer) => void]>([
 ])("examples/%s, in %s", (example, _, prepare) => {
     let consumer: Consumer;
 
-    test("deploys the image, and the pod is Ready", async () => {
-        consumer = await person(example);
-        fs.cpSync(path.join(repositoryRoot, "examples", example), consumer.folder, { recursive: true });
-        prepare(consumer);
-        const { address, username } = sandbox.facts.registry;
-        configure(consumer, { image: served, model: "stand-in/echo", registryHost: address, pullUsername: username }, { pullPassword: sandbox.password() });
-        expect(summary(ok(up(consumer)).output)).toEqual({ created: 10 });
-        expect(pods()).toEqual([[served, true]]);
-        expect(output(consumer, "endpoint")).toBe("http://vllm.vllm.svc:8000");
-    }, 15 * MINUTE);
+    test(
+        "deploys the image, and the pod is Ready",
+        async () => {
+            consumer = await person(example);
+            fs.cpSync(path.join(repositoryRoot, "examples", example), consumer.folder, { recursive: true });
+            prepare(consumer);
+            const { address, username } = sandbox.facts.registry;
+            configure(consumer, { image: served, model: "stand-in/echo", registryHost: address, pullUsername: username }, { pullPassword: sandbox.password() });
+            expect(summary(ok(up(consumer)).output)).toEqual({ created: 10 });
+            expect(pods()).toEqual([[served, true]]);
+            expect(output(consumer, "endpoint")).toBe("http://vllm.vllm.svc:8000");
+        },
+        15 * MINUTE,
+    );
 
-    test("ends an update to an image that is not there with its cause", () => {
-        const absent = `${served.split("@")[0]}@sha256:${"1".repeat(64)}`;
-        configure(consumer, { image: absent }, {});
-        const { status, output: said } = up(consumer);
-        expect(status).not.toBe(0);
-        expect(said).toContain(`image ${absent} cannot be pulled: the registry has no such digest`);
-    }, 10 * MINUTE);
+    test(
+        "ends an update to an image that is not there with its cause",
+        () => {
+            const absent = `${served.split("@")[0]}@sha256:${"1".repeat(64)}`;
+            configure(consumer, { image: absent }, {});
+            const { status, output: said } = up(consumer);
+            expect(status).not.toBe(0);
+            expect(said).toContain(`image ${absent} cannot be pulled: the registry has no such digest`);
+        },
+        10 * MINUTE,
+    );
 
-    test("is taken down", () => {
-        ok(consumer.pulumi("destroy", "--yes", "--skip-preview"));
-        expect(sandbox.kubectl("get", "namespaces", "--output=name").split("\n")).not.toContain("namespace/vllm");
-    }, 5 * MINUTE);
+    test(
+        "is taken down",
+        () => {
+            ok(consumer.pulumi("destroy", "--yes", "--skip-preview"));
+            expect(sandbox.kubectl("get", "namespaces", "--output=name").split("\n")).not.toContain("namespace/vllm");
+        },
+        5 * MINUTE,
+    );
 });
 
 describe("examples/foreign-dockerfile", () => {
     let consumer: Consumer;
 
-    test("stops at the stage that does not compile and keeps the one before", async () => {
-        consumer = await person("foreign-dockerfile");
-        fs.cpSync(path.join(repositoryRoot, "examples", "foreign-dockerfile"), consumer.folder, { recursive: true });
-        ok(consumer.shell(`npm install ${archive} && pulumi stack init dev`));
-        const { plain, secret } = builderConfig();
-        configure(consumer, { ...plain, allowEmulation: "true", repository: `${sandbox.facts.registry.address}/vllm/foreign` }, secret);
-        ok(consumer.pulumi("config", "set-all", "--path", "--plaintext", `buildArgs.COMPILER=${base()}`, "--plaintext", `buildArgs.RUNTIME=${base()}`));
-        consumer.edit("program/greet.c", "#include <stdio.h>", "#include <stdio.h>\n#error planted by the test");
-        const { status, output: said } = up(consumer);
-        expect(status).not.toBe(0);
-        expect(builtImages(said)).toEqual(["library"]);
-        expect(said).toContain("#error planted by the test");
-        expect(said).not.toMatch(/Image app creat/);
-    }, 10 * MINUTE);
+    test(
+        "stops at the stage that does not compile and keeps the one before",
+        async () => {
+            consumer = await person("foreign-dockerfile");
+            fs.cpSync(path.join(repositoryRoot, "examples", "foreign-dockerfile"), consumer.folder, { recursive: true });
+            ok(consumer.shell(`npm install ${archive} && pulumi stack init dev`));
+            const { plain, secret } = builderConfig();
+            configure(consumer, { ...plain, allowEmulation: "true", repository: `${sandbox.facts.registry.address}/vllm/foreign` }, secret);
+            ok(consumer.pulumi("config", "set-all", "--path", "--plaintext", `buildArgs.COMPILER=${base()}`, "--plaintext", `buildArgs.RUNTIME=${base()}`));
+            consumer.edit("program/greet.c", "#include <stdio.h>", "#include <stdio.h>\n#error planted by the test");
+            const { status, output: said } = up(consumer);
+            expect(status).not.toBe(0);
+            expect(builtImages(said)).toEqual(["library"]);
+            expect(said).toContain("#error planted by the test");
+            expect(said).not.toMatch(/Image app creat/);
+        },
+        10 * MINUTE,
+    );
 
-    test("starts there once it is mended", () => {
-        consumer.edit("program/greet.c", "\n#error planted by the test", "");
-        const { output: said } = ok(up(consumer));
-        expect(builtImages(said)).toEqual(["program", "app"]);
-        expect(output(consumer, "imageRef")).toMatch(/\/vllm\/foreign@sha256:[0-9a-f]{64}$/);
-    }, 10 * MINUTE);
+    test(
+        "starts there once it is mended",
+        () => {
+            consumer.edit("program/greet.c", "\n#error planted by the test", "");
+            const { output: said } = ok(up(consumer));
+            expect(builtImages(said)).toEqual(["program", "app"]);
+            expect(output(consumer, "imageRef")).toMatch(/\/vllm\/foreign@sha256:[0-9a-f]{64}$/);
+        },
+        10 * MINUTE,
+    );
 
-    test("builds neither again where nothing changed, and the last two where the program did", () => {
-        expect(builtImages(ok(up(consumer)).output)).toEqual([]);
-        consumer.edit("program/greet.c", "puts(greeting())", 'puts("and") < 0 || puts(greeting())');
-        expect(builtImages(ok(up(consumer)).output)).toEqual(["program", "app"]);
-    }, 10 * MINUTE);
+    test(
+        "builds neither again where nothing changed, and the last two where the program did",
+        () => {
+            expect(builtImages(ok(up(consumer)).output)).toEqual([]);
+            consumer.edit("program/greet.c", "puts(greeting())", 'puts("and") < 0 || puts(greeting())');
+            expect(builtImages(ok(up(consumer)).output)).toEqual(["program", "app"]);
+        },
+        10 * MINUTE,
+    );
 });

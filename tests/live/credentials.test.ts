@@ -53,7 +53,12 @@ async function startRegistry(password: string): Promise<ChildProcess> {
     fs.writeFileSync(inFolder("htpasswd"), `pusher:${bcrypt.hashSync(password, 4)}\n`);
     fs.writeFileSync(
         inFolder("registry.yml"),
-        JSON.stringify({ version: "0.1", storage: { filesystem: { rootdirectory: inFolder("registry") } }, auth: { htpasswd: { realm: "test", path: inFolder("htpasswd") } }, http: { addr: `127.0.0.1:${REGISTRY}` } }),
+        JSON.stringify({
+            version: "0.1",
+            storage: { filesystem: { rootdirectory: inFolder("registry") } },
+            auth: { htpasswd: { realm: "test", path: inFolder("htpasswd") } },
+            http: { addr: `127.0.0.1:${REGISTRY}` },
+        }),
     );
     return start(findTool("registry")!.path, ["serve", inFolder("registry.yml")], "listening on");
 }
@@ -64,7 +69,10 @@ const passed = ({ status, output }: Answer) => expect(status, output).toBe(0);
 
 beforeAll(async () => {
     await ensureTools(["registry", "buildkitd"]);
-    fs.writeFileSync(inFolder("buildkitd.toml"), `root = "${inFolder("buildkit")}"\n[grpc]\n  address = ["tcp://127.0.0.1:${BUILDKIT}"]\n[worker.containerd]\n  enabled = false\n`);
+    fs.writeFileSync(
+        inFolder("buildkitd.toml"),
+        `root = "${inFolder("buildkit")}"\n[grpc]\n  address = ["tcp://127.0.0.1:${BUILDKIT}"]\n[worker.containerd]\n  enabled = false\n`,
+    );
     await start(findTool("buildkitd")!.path, ["--config", inFolder("buildkitd.toml")], "running server on");
     backend = await emptyBackend();
     program = new ProgramCopy({ ...backend.env, BUILDX_CONFIG: inFolder("buildx"), DOCKER_CONFIG: inFolder("docker") });
@@ -82,25 +90,29 @@ afterAll(async () => {
     fs.rmSync(folder, { recursive: true, force: true });
 });
 
-test("an image is pushed with its own credentials, a rotated password builds nothing again, and the next build has it", async () => {
-    const before = await startRegistry("first password");
-    await setPassword("wrong");
-    const refused = await up();
-    expect(refused.status).not.toBe(0);
-    expect(refused.output).toMatch(/401|unauthorized/i);
-    await setPassword("first password");
-    passed(await up());
+test(
+    "an image is pushed with its own credentials, a rotated password builds nothing again, and the next build has it",
+    async () => {
+        const before = await startRegistry("first password");
+        await setPassword("wrong");
+        const refused = await up();
+        expect(refused.status).not.toBe(0);
+        expect(refused.output).toMatch(/401|unauthorized/i);
+        await setPassword("first password");
+        passed(await up());
 
-    await end(before);
-    await startRegistry("second password");
-    await setPassword("second password");
-    const preview = await program.pulumi(["preview", "--json", "--stack", "test"]);
-    passed(preview);
-    expect(plannedChanges(preview.output.slice(preview.output.indexOf("{")))).toEqual({});
+        await end(before);
+        await startRegistry("second password");
+        await setPassword("second password");
+        const preview = await program.pulumi(["preview", "--json", "--stack", "test"]);
+        passed(preview);
+        expect(plannedChanges(preview.output.slice(preview.output.indexOf("{")))).toEqual({});
 
-    fs.writeFileSync(path.join(program.folder, "stage/file"), "two");
-    passed(await up());
-    const state = await program.pulumi(["stack", "export", "--stack", "test"]);
-    expect(state.output).toContain("docker-build:index:Image");
-    expect(state.output).not.toMatch(/first password|second password/);
-}, 5 * MINUTE);
+        fs.writeFileSync(path.join(program.folder, "stage/file"), "two");
+        passed(await up());
+        const state = await program.pulumi(["stack", "export", "--stack", "test"]);
+        expect(state.output).toContain("docker-build:index:Image");
+        expect(state.output).not.toMatch(/first password|second password/);
+    },
+    5 * MINUTE,
+);

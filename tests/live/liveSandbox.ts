@@ -41,7 +41,12 @@ export class LiveSandbox {
         // The sandbox itself does without it.
         await ensureTools(["buildctl"]);
         const home = fs.mkdtempSync(path.join(os.tmpdir(), "gh200-home-"));
-        const env = { ...(await pulumiEnvironment(this.folder)), HOME: home, BUILDX_CONFIG: path.join(home, "buildx"), DOCKER_CONFIG: path.join(home, "docker") };
+        const env = {
+            ...(await pulumiEnvironment(this.folder)),
+            HOME: home,
+            BUILDX_CONFIG: path.join(home, "buildx"),
+            DOCKER_CONFIG: path.join(home, "docker"),
+        };
         const copy = new ProgramCopy(env, this.checkout);
         this.copies.push(copy);
         return new Machine(copy, home, sandboxState(this.folder).stackConfig);
@@ -73,7 +78,13 @@ export class LiveSandbox {
     buildRefs(): string[] {
         return this.buildctl("debug", "histories")
             .split("\n")
-            .map((line) => line.trim().split(/\s+/).find((word) => /^[a-z0-9]{20,}$/.test(word)) ?? "")
+            .map(
+                (line) =>
+                    line
+                        .trim()
+                        .split(/\s+/)
+                        .find((word) => /^[a-z0-9]{20,}$/.test(word)) ?? "",
+            )
             .filter((ref) => ref !== "");
     }
 
@@ -81,12 +92,18 @@ export class LiveSandbox {
     registryGet(url: string): Promise<Response> {
         const { address, username, caFile } = this.facts.registry;
         return new Promise((resolve, reject) => {
-            const options = { ca: fs.readFileSync(caFile), auth: `${username}:${this.password()}`, headers: { accept: "application/vnd.oci.image.manifest.v1+json" } };
+            const options = {
+                ca: fs.readFileSync(caFile),
+                auth: `${username}:${this.password()}`,
+                headers: { accept: "application/vnd.oci.image.manifest.v1+json" },
+            };
             https
                 .get(`https://${address}${url}`, options, (answer) => {
                     const chunks: Buffer[] = [];
                     answer.on("data", (chunk: Buffer) => chunks.push(chunk));
-                    answer.on("end", () => resolve(new Response(Buffer.concat(chunks), { status: answer.statusCode, headers: answer.headers as Record<string, string> })));
+                    answer.on("end", () =>
+                        resolve(new Response(Buffer.concat(chunks), { status: answer.statusCode, headers: answer.headers as Record<string, string> })),
+                    );
                 })
                 .on("error", reject);
         });

@@ -14,7 +14,9 @@ export class PlainBuildx {
     readonly base: string;
 
     constructor(sandbox: LiveSandbox) {
-        const { config } = yaml.parse(fs.readFileSync(sandboxState(sandbox.folder).stackConfig, "utf8")) as { config: { "gh200-vllm:image": { base: { name: string; digest: string } } } };
+        const { config } = yaml.parse(fs.readFileSync(sandboxState(sandbox.folder).stackConfig, "utf8")) as {
+            config: { "gh200-vllm:image": { base: { name: string; digest: string } } };
+        };
         const { name, digest } = config["gh200-vllm:image"].base;
         this.base = `${name.replace(/:[^:/]+$/, "")}@${digest}`;
         const { registry, builder } = sandbox.facts;
@@ -43,7 +45,16 @@ export class PlainBuildx {
         const requirements = { locks: "sandbox/wheelhouse/locks", wheelhouse: "sandbox/wheelhouse/wheels" };
         const sources = fs.readdirSync(path.join(repositoryRoot, "sandbox/sources")).map((name) => [`src-${name}`, `sandbox/sources/${name}`]);
         const contexts = [...Object.entries(requirements), ...sources].map(([name, location]) => `--build-context=${name}=${location}`);
-        return this.run(["build", "--progress=plain", "--platform=linux/arm64", `--target=${target}`, `--build-arg=BASE_IMAGE=${this.base}`, ...contexts, ...args, folder]);
+        return this.run([
+            "build",
+            "--progress=plain",
+            "--platform=linux/arm64",
+            `--target=${target}`,
+            `--build-arg=BASE_IMAGE=${this.base}`,
+            ...contexts,
+            ...args,
+            folder,
+        ]);
     }
 
     remove(): void {

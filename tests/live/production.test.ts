@@ -28,7 +28,13 @@ beforeAll(async () => {
     daemon = spawn(findTool("buildkitd")?.path ?? "buildkitd", ["--config", inFolder("buildkitd.toml")], { stdio: ["ignore", "ignore", "pipe"] });
     daemon.stderr?.on("data", (chunk: Buffer) => (log += chunk.toString()));
     await vi.waitUntil(() => log.includes("running server on"), { timeout: 30_000 });
-    client = connection({ endpoint: `tcp://127.0.0.1:${PORT}`, serverName: "gh200.example.com", caCertificate: text("ca.pem"), clientCertificate: text("client-cert.pem"), clientKey: text("client-key.pem") });
+    client = connection({
+        endpoint: `tcp://127.0.0.1:${PORT}`,
+        serverName: "gh200.example.com",
+        caCertificate: text("ca.pem"),
+        clientCertificate: text("client-cert.pem"),
+        clientKey: text("client-key.pem"),
+    });
 }, 60_000);
 
 afterAll(async () => {

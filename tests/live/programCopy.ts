@@ -5,7 +5,21 @@ import * as path from "node:path";
 import { ensureTools, findTool, pulumiEnvironment, pulumiTools } from "../../tools/toolchain";
 
 const CHECKOUT = path.resolve(__dirname, "../..");
-const PROGRAM = ["approval", "components", "assets", "sandbox/sources", "sandbox/wheelhouse", "index.ts", "Pulumi.yaml", "Pulumi.gh200.yaml", "Pulumi.sandbox.yaml", "package.json", "package-lock.json", "tsconfig.json", "tsconfig.pulumi.json"];
+const PROGRAM = [
+    "approval",
+    "components",
+    "assets",
+    "sandbox/sources",
+    "sandbox/wheelhouse",
+    "index.ts",
+    "Pulumi.yaml",
+    "Pulumi.gh200.yaml",
+    "Pulumi.sandbox.yaml",
+    "package.json",
+    "package-lock.json",
+    "tsconfig.json",
+    "tsconfig.pulumi.json",
+];
 
 export interface Answer {
     status: number | null;

@@ -43,10 +43,17 @@ function up(changes: { serving?: Section; node?: Section; registry?: Section; us
 interface Pod {
     metadata: { name: string; deletionTimestamp?: string };
     spec: { terminationGracePeriodSeconds: number; containers: { image: string }[] };
-    status: { qosClass: string; podIP: string; containerStatuses?: { ready: boolean; restartCount: number; lastState: { terminated?: { reason: string; exitCode: number } } }[] };
+    status: {
+        qosClass: string;
+        podIP: string;
+        containerStatuses?: { ready: boolean; restartCount: number; lastState: { terminated?: { reason: string; exitCode: number } } }[];
+    };
 }
 const kubectl = (...args: string[]) => sandbox.kubectl(...args);
-const pods = () => (JSON.parse(kubectl("get", "pods", "--namespace=vllm", "--output=json")) as { items: Pod[] }).items.filter(({ metadata }) => metadata.deletionTimestamp === undefined);
+const pods = () =>
+    (JSON.parse(kubectl("get", "pods", "--namespace=vllm", "--output=json")) as { items: Pod[] }).items.filter(
+        ({ metadata }) => metadata.deletionTimestamp === undefined,
+    );
 const readyPod = () => pods().find(({ status }) => status.containerStatuses?.[0]?.ready === true);
 const name = () => readyPod()!.metadata.name;
 
@@ -62,7 +69,10 @@ async function eventually<T>(what: string, seconds: number, find: () => T | unde
 
 /** A command in the ready pod; never throws for its status. */
 function inPod(...command: string[]): { status: number | null; output: string } {
-    const answer = spawnSync(sandbox.kubectlPath(), ["exec", "--namespace=vllm", name(), "--", ...command], { encoding: "utf8", env: { ...process.env, KUBECONFIG: path.join(sandbox.folder, "kubeconfig") } });
+    const answer = spawnSync(sandbox.kubectlPath(), ["exec", "--namespace=vllm", name(), "--", ...command], {
+        encoding: "utf8",
+        env: { ...process.env, KUBECONFIG: path.join(sandbox.folder, "kubeconfig") },
+    });
     return { status: answer.status, output: answer.stdout + answer.stderr };
 }
 
@@ -74,133 +84,227 @@ function ok(answer: Answer): Answer {
 describe("the pod", () => {
     test("is Ready as no root, Guaranteed, on a root file system that it cannot write", () => {
         expect(readyPod()?.status.qosClass).toBe("Guaranteed");
-        const program = "import os\ntry: open('/x', 'w'); root = 'writable'\nexcept OSError as e: root = e.strerror\nprint(os.getuid(), os.getgid(), root, os.path.exists('/var/run/secrets/kubernetes.io'))";
+        const program =
+            "import os\ntry: open('/x', 'w'); root = 'writable'\nexcept OSError as e: root = e.strerror\nprint(os.getuid(), os.getgid(), root, os.path.exists('/var/run/secrets/kubernetes.io'))";
         expect(inPod("python3", "-c", program).output.trim()).toBe("2000 0 Read-only file system False");
     });
 
-    test("passes the launcher's self-test, which says SIMULATED", () => {
-        const { status, output } = inPod("/opt/gh200/vllm_managed_mem.py", "--self-test");
-        expect(output).toContain("self-test: passed (SIMULATED)");
-        expect(status).toBe(0);
-    }, 5 * MINUTE);
+    test(
+        "passes the launcher's self-test, which says SIMULATED",
+        () => {
+            const { status, output } = inPod("/opt/gh200/vllm_managed_mem.py", "--self-test");
+            expect(output).toContain("self-test: passed (SIMULATED)");
+            expect(status).toBe(0);
+        },
+        5 * MINUTE,
+    );
 
-    test("fails it with the same library over plain cudaMalloc", () => {
-        // The name that the loader looks up, in place: every managed allocation is then a plain one.
-        const swap = "import os; data = open('/opt/gh200/managed_alloc.so', 'rb').read(); found = data.count(b'\\0cudaMallocManaged\\0'); assert found == 1, found; os.mkdir('/cache/plain', 0o700); open('/cache/plain/plain.so', 'wb').write(data.replace(b'\\0cudaMallocManaged\\0', b'\\0cudaMalloc\\0anaged\\0'))";
-        expect(inPod("python3", "-c", `${swap}; os.chmod('/cache/plain/plain.so', 0o755)`)).toEqual({ status: 0, output: "" });
-        const { status, output } = inPod("env", "MANAGED_MEM_LIBRARY=/cache/plain/plain.so", "/opt/gh200/vllm_managed_mem.py", "--self-test");
-        // Advice about managed memory is refused for plain memory, so that nothing is placed.
-        expect(output).toMatch(/hbm-first +FAILED/);
-        expect(output).toContain("the driver refused 0.250 GiB on the host: invalid argument");
-        expect(output).toContain("self-test: FAILED (SIMULATED)");
-        expect(status).not.toBe(0);
-    }, 5 * MINUTE);
+    test(
+        "fails it with the same library over plain cudaMalloc",
+        () => {
+            // The name that the loader looks up, in place: every managed allocation is then a plain one.
+            const swap =
+                "import os; data = open('/opt/gh200/managed_alloc.so', 'rb').read(); found = data.count(b'\\0cudaMallocManaged\\0'); assert found == 1, found; os.mkdir('/cache/plain', 0o700); open('/cache/plain/plain.so', 'wb').write(data.replace(b'\\0cudaMallocManaged\\0', b'\\0cudaMalloc\\0anaged\\0'))";
+            expect(inPod("python3", "-c", `${swap}; os.chmod('/cache/plain/plain.so', 0o755)`)).toEqual({ status: 0, output: "" });
+            const { status, output } = inPod("env", "MANAGED_MEM_LIBRARY=/cache/plain/plain.so", "/opt/gh200/vllm_managed_mem.py", "--self-test");
+            // Advice about managed memory is refused for plain memory, so that nothing is placed.
+            expect(output).toMatch(/hbm-first +FAILED/);
+            expect(output).toContain("the driver refused 0.250 GiB on the host: invalid argument");
+            expect(output).toContain("self-test: FAILED (SIMULATED)");
+            expect(status).not.toBe(0);
+        },
+        5 * MINUTE,
+    );
 
-    test("answers a request in flight after SIGTERM, and is gone within its grace period", async () => {
-        const pod = readyPod()!;
-        const asked = fetch(`http://${pod.status.podIP}:8000/v1/completions`, {
-            method: "POST",
-            headers: { "content-type": "application/json" },
-            body: JSON.stringify({ model: "stand-in/echo", prompt: "in flight", stand_in_seconds: 9 }),
-        });
-        await new Promise((done) => setTimeout(done, 1000));
-        const since = Date.now();
-        const gone = new Promise<void>((done, fail) =>
-            execFile(sandbox.kubectlPath(), ["delete", "pod", pod.metadata.name, "--namespace=vllm", "--wait=true"], { env: { ...process.env, KUBECONFIG: path.join(sandbox.folder, "kubeconfig") } }, (error) => (error === null ? done() : fail(new Error(error.message)))),
-        );
-        expect(await (await asked).text()).toContain("in flight");
-        await gone;
-        const seconds = (Date.now() - since) / 1000;
-        // preStop's 5 s and what was left of the answer; never the whole grace period, after which it would be killed.
-        expect(seconds).toBeGreaterThan(5);
-        expect(seconds).toBeLessThan(pod.spec.terminationGracePeriodSeconds - 5);
-        await eventually("the next pod", 120, readyPod);
-    }, 5 * MINUTE);
+    test(
+        "answers a request in flight after SIGTERM, and is gone within its grace period",
+        async () => {
+            const pod = readyPod()!;
+            const asked = fetch(`http://${pod.status.podIP}:8000/v1/completions`, {
+                method: "POST",
+                headers: { "content-type": "application/json" },
+                body: JSON.stringify({ model: "stand-in/echo", prompt: "in flight", stand_in_seconds: 9 }),
+            });
+            await new Promise((done) => setTimeout(done, 1000));
+            const since = Date.now();
+            const gone = new Promise<void>((done, fail) =>
+                execFile(
+                    sandbox.kubectlPath(),
+                    ["delete", "pod", pod.metadata.name, "--namespace=vllm", "--wait=true"],
+                    { env: { ...process.env, KUBECONFIG: path.join(sandbox.folder, "kubeconfig") } },
+                    (error) => (error === null ? done() : fail(new Error(error.message))),
+                ),
+            );
+            expect(await (await asked).text()).toContain("in flight");
+            await gone;
+            const seconds = (Date.now() - since) / 1000;
+            // preStop's 5 s and what was left of the answer; never the whole grace period, after which it would be killed.
+            expect(seconds).toBeGreaterThan(5);
+            expect(seconds).toBeLessThan(pod.spec.terminationGracePeriodSeconds - 5);
+            await eventually("the next pod", 120, readyPod);
+        },
+        5 * MINUTE,
+    );
 
-    test("has a network policy that makes no difference here: the sandbox enforces none, and its page says so", async () => {
-        const policy = JSON.parse(kubectl("get", "networkpolicy", "gh200-vllm", "--namespace=vllm", "--output=json")) as { spec: { ingress: { ports: { port: number }[] }[] } };
-        expect(policy.spec.ingress.map(({ ports }) => ports.map(({ port }) => port))).toEqual([[8000]]);
-        // A port that the policy does not name, from another pod.
-        inPod("python3", "-c", "import subprocess, sys; subprocess.Popen([sys.executable, '-m', 'http.server', '9001', '--directory', '/tmp'], start_new_session=True, stdin=-3, stdout=-3, stderr=-3)");
-        const ask = `import socket\nfor port in (8000, 9001):\n    try:\n        socket.create_connection(("${readyPod()!.status.podIP}", port), 5); print("let through")\n    except OSError as error: print(error)`;
-        const spec = { restartPolicy: "Never", runtimeClassName: "nvidia", imagePullSecrets: [{ name: "gh200-vllm-pull" }], tolerations: [{ operator: "Exists" }], nodeSelector: { "kubernetes.io/hostname": "gh200-sandbox" }, containers: [{ name: "ask", image: released, command: ["python3", "-c", ask] }] };
-        kubectl("create", "--filename", sandbox.write("outsider.json", JSON.stringify({ apiVersion: "v1", kind: "Pod", metadata: { name: "outsider", namespace: "vllm" }, spec })));
-        await eventually("an answer", 120, () => (/Succeeded|Failed/.test(kubectl("get", "pod", "outsider", "--namespace=vllm", "--output=jsonpath={.status.phase}")) ? true : undefined));
-        const [named, unnamed] = kubectl("logs", "outsider", "--namespace=vllm").trim().split("\n");
-        kubectl("delete", "pod", "outsider", "--namespace=vllm", "--wait=false");
-        const page = fs.readFileSync(path.resolve(__dirname, "../../docs/sandbox.md"), "utf8");
-        // The same for both: the policy makes no difference (here nothing forwards from pod to pod either).
-        expect([unnamed, /enforces no\s+NetworkPolicy/.test(page)]).toEqual([named, true]);
-    }, 4 * MINUTE);
+    test(
+        "has a network policy that makes no difference here: the sandbox enforces none, and its page says so",
+        async () => {
+            const policy = JSON.parse(kubectl("get", "networkpolicy", "gh200-vllm", "--namespace=vllm", "--output=json")) as {
+                spec: { ingress: { ports: { port: number }[] }[] };
+            };
+            expect(policy.spec.ingress.map(({ ports }) => ports.map(({ port }) => port))).toEqual([[8000]]);
+            // A port that the policy does not name, from another pod.
+            inPod(
+                "python3",
+                "-c",
+                "import subprocess, sys; subprocess.Popen([sys.executable, '-m', 'http.server', '9001', '--directory', '/tmp'], start_new_session=True, stdin=-3, stdout=-3, stderr=-3)",
+            );
+            const ask = `import socket\nfor port in (8000, 9001):\n    try:\n        socket.create_connection(("${readyPod()!.status.podIP}", port), 5); print("let through")\n    except OSError as error: print(error)`;
+            const spec = {
+                restartPolicy: "Never",
+                runtimeClassName: "nvidia",
+                imagePullSecrets: [{ name: "gh200-vllm-pull" }],
+                tolerations: [{ operator: "Exists" }],
+                nodeSelector: { "kubernetes.io/hostname": "gh200-sandbox" },
+                containers: [{ name: "ask", image: released, command: ["python3", "-c", ask] }],
+            };
+            kubectl(
+                "create",
+                "--filename",
+                sandbox.write("outsider.json", JSON.stringify({ apiVersion: "v1", kind: "Pod", metadata: { name: "outsider", namespace: "vllm" }, spec })),
+            );
+            await eventually("an answer", 120, () =>
+                /Succeeded|Failed/.test(kubectl("get", "pod", "outsider", "--namespace=vllm", "--output=jsonpath={.status.phase}")) ? true : undefined,
+            );
+            const [named, unnamed] = kubectl("logs", "outsider", "--namespace=vllm").trim().split("\n");
+            kubectl("delete", "pod", "outsider", "--namespace=vllm", "--wait=false");
+            const page = fs.readFileSync(path.resolve(__dirname, "../../docs/sandbox.md"), "utf8");
+            // The same for both: the policy makes no difference (here nothing forwards from pod to pod either).
+            expect([unnamed, /enforces no\s+NetworkPolicy/.test(page)]).toEqual([named, true]);
+        },
+        4 * MINUTE,
+    );
 });
 
-test("a pod past its memory limit is killed alone, and the term that was exceeded is named", async () => {
-    const before = readyPod()!;
-    const eat = inPod("python3", "-c", "held = []\nwhile True: held.append(b'x' * (64 << 20))");
-    expect(eat.status).not.toBe(0);
-    // The limit holds a process of the pod to it, not the node: everything else runs on.
-    expect(kubectl("get", "node", "gh200-sandbox", "--output=jsonpath={.status.conditions[?(@.type=='Ready')].status}")).toBe("True");
-    expect(readyPod()?.metadata.name ?? before.metadata.name).toBe(before.metadata.name);
-    const answer = await up({ node: { hostProcessMiB: 32, managedGiB: 1, headroomMiB: 0 }, serving: SHORT_WAIT });
-    expect(answer.status).not.toBe(0);
-    expect(answer.output).toMatch(/was killed at its memory limit of 0\.1 GiB: term hostProcess .* was exceeded.*raise node\.hostProcessMiB/);
-}, 8 * MINUTE);
+test(
+    "a pod past its memory limit is killed alone, and the term that was exceeded is named",
+    async () => {
+        const before = readyPod()!;
+        const eat = inPod("python3", "-c", "held = []\nwhile True: held.append(b'x' * (64 << 20))");
+        expect(eat.status).not.toBe(0);
+        // The limit holds a process of the pod to it, not the node: everything else runs on.
+        expect(kubectl("get", "node", "gh200-sandbox", "--output=jsonpath={.status.conditions[?(@.type=='Ready')].status}")).toBe("True");
+        expect(readyPod()?.metadata.name ?? before.metadata.name).toBe(before.metadata.name);
+        const answer = await up({ node: { hostProcessMiB: 32, managedGiB: 1, headroomMiB: 0 }, serving: SHORT_WAIT });
+        expect(answer.status).not.toBe(0);
+        expect(answer.output).toMatch(/was killed at its memory limit of 0\.1 GiB: term hostProcess .* was exceeded.*raise node\.hostProcessMiB/);
+    },
+    8 * MINUTE,
+);
 
 describe("an update ends with the cause in one line, and the last lines of the log", () => {
     test.each<[string, Parameters<typeof up>[0], RegExp, RegExp]>([
-        ["a crash loop", { serving: { extraArgs: ["--enable-sleep-mode"] } }, /pod gh200-vllm-\S+: the launcher refused: --enable-sleep-mode: .*accepted: without it/, / log managed-mem: /],
-        ["a failing probe", { serving: { extraArgs: ["--port", "9999"] } }, /pod gh200-vllm-\S+: its probe fails: Startup probe failed: /, / log stand-in vLLM of the sandbox/],
-        ["a bad pull secret", { registry: { username: "nobody" } }, /image localhost\S+ cannot be pulled: the registry refuses the credentials/, / event Failed: /],
+        [
+            "a crash loop",
+            { serving: { extraArgs: ["--enable-sleep-mode"] } },
+            /pod gh200-vllm-\S+: the launcher refused: --enable-sleep-mode: .*accepted: without it/,
+            / log managed-mem: /,
+        ],
+        [
+            "a failing probe",
+            { serving: { extraArgs: ["--port", "9999"] } },
+            /pod gh200-vllm-\S+: its probe fails: Startup probe failed: /,
+            / log stand-in vLLM of the sandbox/,
+        ],
+        [
+            "a bad pull secret",
+            { registry: { username: "nobody" } },
+            /image localhost\S+ cannot be pulled: the registry refuses the credentials/,
+            / event Failed: /,
+        ],
         ["a wrong digest", { use: "wrong" }, /image localhost\S+ cannot be pulled: the registry has no such digest/, / event Failed: /],
-    ])("of %s", async (_, changes, cause, end) => {
-        const wrong = { ...changes, serving: { ...SHORT_WAIT, ...changes?.serving }, ...(changes?.use === "wrong" && { use: `${released.split("@")[0]}@sha256:${"1".repeat(64)}` }) };
-        const answer = await up(wrong);
-        expect(answer.status).not.toBe(0);
-        expect(answer.output).toMatch(cause);
-        expect(answer.output).toMatch(end);
-    }, 6 * MINUTE);
+    ])(
+        "of %s",
+        async (_, changes, cause, end) => {
+            const wrong = {
+                ...changes,
+                serving: { ...SHORT_WAIT, ...changes?.serving },
+                ...(changes?.use === "wrong" && { use: `${released.split("@")[0]}@sha256:${"1".repeat(64)}` }),
+            };
+            const answer = await up(wrong);
+            expect(answer.status).not.toBe(0);
+            expect(answer.output).toMatch(cause);
+            expect(answer.output).toMatch(end);
+        },
+        6 * MINUTE,
+    );
 
-    test("and is mended by the next", async () => {
-        ok(await up());
-        expect(readyPod()?.spec.containers[0]?.image).toBe(released);
-    }, 5 * MINUTE);
+    test(
+        "and is mended by the next",
+        async () => {
+            ok(await up());
+            expect(readyPod()?.spec.containers[0]?.image).toBe(released);
+        },
+        5 * MINUTE,
+    );
 });
 
-test("a rotated token reaches the running pod as a file, without a restart", async () => {
-    const token = (text: string) => ["--config", `gh200-vllm:hfToken=${text}`];
-    ok(await up({}, ...token("hf_first")));
-    const [pod] = pods();
-    expect(inPod("cat", "/var/run/secrets/huggingface/token").output).toBe("hf_first");
-    ok(await up({}, ...token("hf_second")));
-    // The kubelet renews mounted secrets once a minute.
-    await eventually("the new token", 150, () => (inPod("cat", "/var/run/secrets/huggingface/token").output === "hf_second" ? true : undefined));
-    expect(readyPod()?.metadata.name).toBe(pod!.metadata.name);
-    expect(readyPod()?.status.containerStatuses?.[0]?.restartCount).toBe(0);
-}, 8 * MINUTE);
+test(
+    "a rotated token reaches the running pod as a file, without a restart",
+    async () => {
+        const token = (text: string) => ["--config", `gh200-vllm:hfToken=${text}`];
+        ok(await up({}, ...token("hf_first")));
+        const [pod] = pods();
+        expect(inPod("cat", "/var/run/secrets/huggingface/token").output).toBe("hf_first");
+        ok(await up({}, ...token("hf_second")));
+        // The kubelet renews mounted secrets once a minute.
+        await eventually("the new token", 150, () => (inPod("cat", "/var/run/secrets/huggingface/token").output === "hf_second" ? true : undefined));
+        expect(readyPod()?.metadata.name).toBe(pod!.metadata.name);
+        expect(readyPod()?.status.containerStatuses?.[0]?.restartCount).toBe(0);
+    },
+    8 * MINUTE,
+);
 
-test("the previous digest is rolled back to", async () => {
-    machine.program.edit("assets/vllm/vllm_managed_mem.py", (text) => `${text}\n# another image\n`);
-    ok(await machine.up());
-    const next = readyPod()?.spec.containers[0]?.image;
-    expect(next).not.toBe(released);
-    ok(await up());
-    expect(readyPod()?.spec.containers[0]?.image).toBe(released);
-}, 12 * MINUTE);
+test(
+    "the previous digest is rolled back to",
+    async () => {
+        machine.program.edit("assets/vllm/vllm_managed_mem.py", (text) => `${text}\n# another image\n`);
+        ok(await machine.up());
+        const next = readyPod()?.spec.containers[0]?.image;
+        expect(next).not.toBe(released);
+        ok(await up());
+        expect(readyPod()?.spec.containers[0]?.image).toBe(released);
+    },
+    12 * MINUTE,
+);
 
 describe("the facts Pod", () => {
-    const probe = () => ({ method: "pod", image: released, imagePullSecret: "gh200-vllm-pull", namespace: "vllm", runtimeClassName: "nvidia", nodeName: "gh200-sandbox" });
+    const probe = () => ({
+        method: "pod",
+        image: released,
+        imagePullSecret: "gh200-vllm-pull",
+        namespace: "vllm",
+        runtimeClassName: "nvidia",
+        nodeName: "gh200-sandbox",
+    });
 
-    test("runs on the node while vLLM holds its GPU, is read back, and stops an update that declares more than there is", async () => {
-        const before = readyPod()!.metadata.name;
-        // This machine has no HBM at all, so what the Pod says is less than any declaration.
-        const answer = await up({ node: { probe: probe() } });
-        expect(answer.status).not.toBe(0);
-        expect(answer.output).toMatch(/node: did not say its HBM \(nvidia-smi\); install the NVIDIA driver/);
-        const facts = JSON.parse(kubectl("get", "pod", "gh200-node-facts-1", "--namespace=vllm", "--output=json")) as { status: { phase: string; containerStatuses: { state: { terminated: { message: string } } }[] } };
-        expect(facts.status.phase).toBe("Succeeded");
-        const said = facts.status.containerStatuses[0]!.state.terminated.message;
-        expect(said).toMatch(/== numactl --hardware\nnode 0 cpus: .+\nnode 0 size: \d+ MB/);
-        expect(said).toMatch(/== \/proc\/iomem\n[0-9a-f]*[1-9a-f][0-9a-f]*-[0-9a-f]+ : System RAM/);
-        expect(readyPod()?.metadata.name).toBe(before);
-    }, 5 * MINUTE);
+    test(
+        "runs on the node while vLLM holds its GPU, is read back, and stops an update that declares more than there is",
+        async () => {
+            const before = readyPod()!.metadata.name;
+            // This machine has no HBM at all, so what the Pod says is less than any declaration.
+            const answer = await up({ node: { probe: probe() } });
+            expect(answer.status).not.toBe(0);
+            expect(answer.output).toMatch(/node: did not say its HBM \(nvidia-smi\); install the NVIDIA driver/);
+            const facts = JSON.parse(kubectl("get", "pod", "gh200-node-facts-1", "--namespace=vllm", "--output=json")) as {
+                status: { phase: string; containerStatuses: { state: { terminated: { message: string } } }[] };
+            };
+            expect(facts.status.phase).toBe("Succeeded");
+            const said = facts.status.containerStatuses[0]!.state.terminated.message;
+            expect(said).toMatch(/== numactl --hardware\nnode 0 cpus: .+\nnode 0 size: \d+ MB/);
+            expect(said).toMatch(/== \/proc\/iomem\n[0-9a-f]*[1-9a-f][0-9a-f]*-[0-9a-f]+ : System RAM/);
+            expect(readyPod()?.metadata.name).toBe(before);
+        },
+        5 * MINUTE,
+    );
 });

@@ -32,46 +32,62 @@ describe("a source in a private repository", () => {
     beforeAll(async () => (source = await PrivateSource.start()));
     afterAll(() => source?.stop());
 
-    test("cannot be built without its host's token, and the update says so", async () => {
-        const answer = await machine.upWith(await source.config(machine));
-        expect(answer.status).not.toBe(0);
-        expect(answer.output).toMatch(/gh200-build-lmcache/);
-        expect(answer.output).toMatch(/[Aa]uthentication|could not read Username|terminal prompts disabled/);
-    }, 5 * MINUTE);
+    test(
+        "cannot be built without its host's token, and the update says so",
+        async () => {
+            const answer = await machine.upWith(await source.config(machine));
+            expect(answer.status).not.toBe(0);
+            expect(answer.output).toMatch(/gh200-build-lmcache/);
+            expect(answer.output).toMatch(/[Aa]uthentication|could not read Username|terminal prompts disabled/);
+        },
+        5 * MINUTE,
+    );
 
-    test("is built with it; the token is in no state, layer, log or record of a build", async () => {
-        const answer = ok(await machine.upWith(await source.config(machine, source.token)));
-        expect(builtImages(answer.output)).toContain("gh200-build-lmcache");
-        expect(answer.output).not.toContain(source.token);
-        expect(sandbox.stateText()).not.toContain(source.token);
-        expect(sandbox.buildctl("debug", "histories", "--format", "{{json .}}")).not.toContain(source.token);
-        // BuildKit's layers, git directories and records, the registry's blobs, every daemon's log.
-        expect(spawnSync("grep", ["--recursive", "--files-with-matches", "--binary-files=text", "--devices=skip", source.token, sandbox.folder], { encoding: "utf8" }).stdout).toBe("");
-        const label = await releasedLabel("ai.vllm.gh200.source.lmcache");
-        expect(label).toBe(source.commit);
-    }, 10 * MINUTE);
+    test(
+        "is built with it; the token is in no state, layer, log or record of a build",
+        async () => {
+            const answer = ok(await machine.upWith(await source.config(machine, source.token)));
+            expect(builtImages(answer.output)).toContain("gh200-build-lmcache");
+            expect(answer.output).not.toContain(source.token);
+            expect(sandbox.stateText()).not.toContain(source.token);
+            expect(sandbox.buildctl("debug", "histories", "--format", "{{json .}}")).not.toContain(source.token);
+            // BuildKit's layers, git directories and records, the registry's blobs, every daemon's log.
+            expect(
+                spawnSync("grep", ["--recursive", "--files-with-matches", "--binary-files=text", "--devices=skip", source.token, sandbox.folder], {
+                    encoding: "utf8",
+                }).stdout,
+            ).toBe("");
+            const label = await releasedLabel("ai.vllm.gh200.source.lmcache");
+            expect(label).toBe(source.commit);
+        },
+        10 * MINUTE,
+    );
 });
 
 describe("a source that somebody is changing", () => {
-    test("is built and deployed by digest, without a release name, until it is committed", async () => {
-        const { repository, config } = localCheckout(machine);
-        const commit = repository.git("rev-parse", "HEAD");
-        fs.appendFileSync(path.join(repository.work, "setup.py"), "\n# changed\n");
-        const tried = ok(await machine.upWith(config()));
-        expect(tried.output).toContain("gh200-vllm:sources.src-lmcache: checkouts/lmcache.git.work: has changes that no commit holds");
-        const { deployRef, releaseRef } = await machine.outputs();
-        expect(deployRef).toMatch(/-stages@sha256:[0-9a-f]{64}$/);
-        expect(releaseRef).toBe("");
-        const pods = JSON.parse(sandbox.kubectl("get", "pods", "--namespace=vllm", "--field-selector=status.phase=Running", "--output=json")) as PodList;
-        expect(pods.items.map(({ spec }) => spec.containers[0]?.image)).toContain(deployRef);
+    test(
+        "is built and deployed by digest, without a release name, until it is committed",
+        async () => {
+            const { repository, config } = localCheckout(machine);
+            const commit = repository.git("rev-parse", "HEAD");
+            fs.appendFileSync(path.join(repository.work, "setup.py"), "\n# changed\n");
+            const tried = ok(await machine.upWith(config()));
+            expect(tried.output).toContain("gh200-vllm:sources.src-lmcache: checkouts/lmcache.git.work: has changes that no commit holds");
+            const { deployRef, releaseRef } = await machine.outputs();
+            expect(deployRef).toMatch(/-stages@sha256:[0-9a-f]{64}$/);
+            expect(releaseRef).toBe("");
+            const pods = JSON.parse(sandbox.kubectl("get", "pods", "--namespace=vllm", "--field-selector=status.phase=Running", "--output=json")) as PodList;
+            expect(pods.items.map(({ spec }) => spec.containers[0]?.image)).toContain(deployRef);
 
-        const committed = repository.commit({});
-        expect(committed).not.toBe(commit);
-        ok(await machine.upWith(config()));
-        expect((await machine.outputs()).deployRef).not.toMatch(/-stages@/);
-        expect(await releasedLabel("ai.vllm.gh200.source.lmcache")).toBe(committed);
-        ok(await machine.up());
-    }, 20 * MINUTE);
+            const committed = repository.commit({});
+            expect(committed).not.toBe(commit);
+            ok(await machine.upWith(config()));
+            expect((await machine.outputs()).deployRef).not.toMatch(/-stages@/);
+            expect(await releasedLabel("ai.vllm.gh200.source.lmcache")).toBe(committed);
+            ok(await machine.up());
+        },
+        20 * MINUTE,
+    );
 });
 
 interface PodList {
@@ -81,6 +97,8 @@ interface PodList {
 /** A label of the image that has the release name. */
 async function releasedLabel(name: string): Promise<string | undefined> {
     const manifest = (await (await sandbox.registryGet("/v2/vllm/gh200-vllm-cmm/manifests/cmm-cmm")).json()) as { config: { digest: string } };
-    const { config } = (await (await sandbox.registryGet(`/v2/vllm/gh200-vllm-cmm/blobs/${manifest.config.digest}`)).json()) as { config: { Labels: Record<string, string> } };
+    const { config } = (await (await sandbox.registryGet(`/v2/vllm/gh200-vllm-cmm/blobs/${manifest.config.digest}`)).json()) as {
+        config: { Labels: Record<string, string> };
+    };
     return config.Labels[name];
 }

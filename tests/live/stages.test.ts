@@ -29,22 +29,41 @@ describe("BuildKit's own checks", () => {
     test.each([
         ["assets/vllm", "verify"],
         ["assets/lmcache", "lmcache"],
-    ])("find nothing in %s", (folder, target) => {
-        const { status, output } = buildx.run(["build", "--call=check", "--platform=linux/arm64", `--target=${target}`, `--build-arg=BASE_IMAGE=${buildx.base}`, `--build-context=build-lmcache=${out}`, folder]);
-        expect(output).toContain("Check complete");
-        const warnings = [...output.matchAll(/^WARNING: (\w+)/gm)].map((match) => match[1]);
-        // A builder that emulates checks for its own platform, whatever it is told; a GH200's is the image's.
-        expect(warnings.filter((name) => name !== "InvalidBaseImagePlatform"), output).toEqual([]);
-        expect(warnings.length > 0).toBe(status !== 0);
-    }, 2 * MINUTE);
+    ])(
+        "find nothing in %s",
+        (folder, target) => {
+            const { status, output } = buildx.run([
+                "build",
+                "--call=check",
+                "--platform=linux/arm64",
+                `--target=${target}`,
+                `--build-arg=BASE_IMAGE=${buildx.base}`,
+                `--build-context=build-lmcache=${out}`,
+                folder,
+            ]);
+            expect(output).toContain("Check complete");
+            const warnings = [...output.matchAll(/^WARNING: (\w+)/gm)].map((match) => match[1]);
+            // A builder that emulates checks for its own platform, whatever it is told; a GH200's is the image's.
+            expect(
+                warnings.filter((name) => name !== "InvalidBaseImagePlatform"),
+                output,
+            ).toEqual([]);
+            expect(warnings.length > 0).toBe(status !== 0);
+        },
+        2 * MINUTE,
+    );
 
-    test("would find something: an argument that no stage declares", () => {
-        const folder = path.join(out, "wrong");
-        fs.mkdirSync(folder);
-        fs.writeFileSync(path.join(folder, "Dockerfile"), "FROM scratch AS one\nCOPY ${NOWHERE} /\n");
-        const { output } = buildx.run(["build", "--call=check", folder]);
-        expect(output).toContain("UndefinedVar");
-    }, MINUTE);
+    test(
+        "would find something: an argument that no stage declares",
+        () => {
+            const folder = path.join(out, "wrong");
+            fs.mkdirSync(folder);
+            fs.writeFileSync(path.join(folder, "Dockerfile"), "FROM scratch AS one\nCOPY ${NOWHERE} /\n");
+            const { output } = buildx.run(["build", "--call=check", folder]);
+            expect(output).toContain("UndefinedVar");
+        },
+        MINUTE,
+    );
 });
 
 describe("two builds of the same inputs give the same digest, and so the same wheels:", () => {
@@ -68,82 +87,125 @@ describe("two builds of the same inputs give the same digest, and so the same wh
         10 * MINUTE,
     );
 
-    test("the whole image, with every step of every stage run again", () => {
-        const first = push("first", "final", []);
-        const again = push("again", "final", ["--no-cache"]);
-        expect(again.output.match(/^#\d+ \S+ \[build-[\w-]+\] done in/gm)).toHaveLength(stageTable.length + 1);
-        expect(again.digest).toBe(first.digest);
-    }, 30 * MINUTE);
+    test(
+        "the whole image, with every step of every stage run again",
+        () => {
+            const first = push("first", "final", []);
+            const again = push("again", "final", ["--no-cache"]);
+            expect(again.output.match(/^#\d+ \S+ \[build-[\w-]+\] done in/gm)).toHaveLength(stageTable.length + 1);
+            expect(again.digest).toBe(first.digest);
+        },
+        30 * MINUTE,
+    );
 
-    test("LMCache's image", () => {
-        const wheel = `--build-context=build-lmcache=docker-image://${sandbox.facts.registry.address}/vllm/plain@${push("wheel", "build-lmcache", []).digest}`;
-        const first = push("first", "lmcache", [wheel], "assets/lmcache");
-        expect(push("again", "lmcache", ["--no-cache", wheel], "assets/lmcache").digest).toBe(first.digest);
-    }, 10 * MINUTE);
+    test(
+        "LMCache's image",
+        () => {
+            const wheel = `--build-context=build-lmcache=docker-image://${sandbox.facts.registry.address}/vllm/plain@${push("wheel", "build-lmcache", []).digest}`;
+            const first = push("first", "lmcache", [wheel], "assets/lmcache");
+            expect(push("again", "lmcache", ["--no-cache", wheel], "assets/lmcache").digest).toBe(first.digest);
+        },
+        10 * MINUTE,
+    );
 });
 
 describe("plain docker buildx build", () => {
-    test("--target build-vllm leaves the stage's wheel, its checksum and what it is made of", () => {
-        const dest = path.join(out, "vllm");
-        const { status, output } = buildx.build("build-vllm", ["-o", `type=local,dest=${dest}`]);
-        expect(status, output.slice(-4000)).toBe(0);
-        expect(execFileSync("sha256sum", ["--check", "SHA256SUMS"], { cwd: dest, encoding: "utf8" })).toMatch(/^wheels\/vllm-0\.19\.0\S*aarch64\.whl: OK$/m);
-        const info = JSON.parse(fs.readFileSync(path.join(dest, "build-info.json"), "utf8")) as Record<string, unknown>;
-        expect(info).toMatchObject({ stage: "build-vllm", standIn: true, archList: "9.0a", nvcc: "13.2.51" });
-        expect(Object.keys(info.sources as object)).toContain("src-vllm");
-    }, 10 * MINUTE);
+    test(
+        "--target build-vllm leaves the stage's wheel, its checksum and what it is made of",
+        () => {
+            const dest = path.join(out, "vllm");
+            const { status, output } = buildx.build("build-vllm", ["-o", `type=local,dest=${dest}`]);
+            expect(status, output.slice(-4000)).toBe(0);
+            expect(execFileSync("sha256sum", ["--check", "SHA256SUMS"], { cwd: dest, encoding: "utf8" })).toMatch(
+                /^wheels\/vllm-0\.19\.0\S*aarch64\.whl: OK$/m,
+            );
+            const info = JSON.parse(fs.readFileSync(path.join(dest, "build-info.json"), "utf8")) as Record<string, unknown>;
+            expect(info).toMatchObject({ stage: "build-vllm", standIn: true, archList: "9.0a", nvcc: "13.2.51" });
+            expect(Object.keys(info.sources as object)).toContain("src-vllm");
+        },
+        10 * MINUTE,
+    );
 
-    test("--target verify checks the assembled image as its user will run it", () => {
-        const { status, output } = buildx.build("verify");
-        expect(status, output.slice(-4000)).toBe(0);
-        // What the launcher says in the check: it was run, not taken from the cache.
-        expect(output).toMatch(/^#\d+ [\d.]+ command +\S+vllm serve model /m);
-    }, 30 * MINUTE);
+    test(
+        "--target verify checks the assembled image as its user will run it",
+        () => {
+            const { status, output } = buildx.build("verify");
+            expect(status, output.slice(-4000)).toBe(0);
+            // What the launcher says in the check: it was run, not taken from the cache.
+            expect(output).toMatch(/^#\d+ [\d.]+ command +\S+vllm serve model /m);
+        },
+        30 * MINUTE,
+    );
 
     test.each([
         ["EXPECTED_TORCH", "2.12.0", "base image, PyTorch: 2.11.0a0+standin.nv26.03: not what this image is built for; accepted: 2.12.0*"],
         ["EXPECTED_CUDA", "13.3", "base image, nvcc: 13.2.51: not what this image is built for; accepted: 13.3.*"],
-    ])("refuses a base that is not what %s=%s says, before anything is compiled", (name, value, line) => {
-        const { status, output } = buildx.build("build-managed-alloc", [`--build-arg=${name}=${value}`]);
-        expect(status).not.toBe(0);
-        expect(output).toContain(line);
-        expect(output).not.toContain("[build-managed-alloc] done");
-    }, 5 * MINUTE);
+    ])(
+        "refuses a base that is not what %s=%s says, before anything is compiled",
+        (name, value, line) => {
+            const { status, output } = buildx.build("build-managed-alloc", [`--build-arg=${name}=${value}`]);
+            expect(status).not.toBe(0);
+            expect(output).toContain(line);
+            expect(output).not.toContain("[build-managed-alloc] done");
+        },
+        5 * MINUTE,
+    );
 
-    test("refuses a release of vLLM that the source is not, so that no label can lie", () => {
-        const { status, output } = buildx.build("final", ["--build-arg=VLLM_RELEASE=0.20.0"]);
-        expect(status).not.toBe(0);
-        expect(output).toContain("VLLM_RELEASE: 0.20.0: the source does not say so");
-    }, 10 * MINUTE);
+    test(
+        "refuses a release of vLLM that the source is not, so that no label can lie",
+        () => {
+            const { status, output } = buildx.build("final", ["--build-arg=VLLM_RELEASE=0.20.0"]);
+            expect(status).not.toBe(0);
+            expect(output).toContain("VLLM_RELEASE: 0.20.0: the source does not say so");
+        },
+        10 * MINUTE,
+    );
 
-    test("refuses a stage of another commit than the label would name", () => {
-        const lmcache = path.join(out, "lmcache");
-        expect(buildx.build("build-lmcache", ["--build-arg=SRC_LMCACHE_REVISION=one", "-o", `type=local,dest=${lmcache}`]).status).toBe(0);
-        const { status, output } = buildx.build("final", [`--build-context=build-lmcache=${lmcache}`]);
-        expect(status).not.toBe(0);
-        expect(output).toMatch(/build-lmcache: made from src-lmcache one; the label would say [0-9a-f]{40}/);
-    }, 20 * MINUTE);
+    test(
+        "refuses a stage of another commit than the label would name",
+        () => {
+            const lmcache = path.join(out, "lmcache");
+            expect(buildx.build("build-lmcache", ["--build-arg=SRC_LMCACHE_REVISION=one", "-o", `type=local,dest=${lmcache}`]).status).toBe(0);
+            const { status, output } = buildx.build("final", [`--build-context=build-lmcache=${lmcache}`]);
+            expect(status).not.toBe(0);
+            expect(output).toMatch(/build-lmcache: made from src-lmcache one; the label would say [0-9a-f]{40}/);
+        },
+        20 * MINUTE,
+    );
 
-    test("leaves its provenance in the builder's record, with the base by digest and every argument, and no secret", () => {
-        const listed = buildx.run(["history", "ls", "--format", "{{.Ref}} {{.Name}}", "--no-trunc"]).output.split("\n");
-        const reference = listed.find((line) => line.endsWith("(build-vllm)"))?.split(" ")[0]?.split("/").pop() ?? "";
-        const { status, output } = buildx.run(["history", "inspect", "attachment", reference, "--type", "provenance"]);
-        expect(status, output).toBe(0);
-        expect(output).toContain(`"sha256": "${buildx.base.split("@sha256:")[1]}"`);
-        expect(output).toContain('"context:src-vllm": "local:src-vllm"');
-        expect(output).not.toContain(sandbox.password());
-    }, MINUTE);
+    test(
+        "leaves its provenance in the builder's record, with the base by digest and every argument, and no secret",
+        () => {
+            const listed = buildx.run(["history", "ls", "--format", "{{.Ref}} {{.Name}}", "--no-trunc"]).output.split("\n");
+            const reference =
+                listed
+                    .find((line) => line.endsWith("(build-vllm)"))
+                    ?.split(" ")[0]
+                    ?.split("/")
+                    .pop() ?? "";
+            const { status, output } = buildx.run(["history", "inspect", "attachment", reference, "--type", "provenance"]);
+            expect(status, output).toBe(0);
+            expect(output).toContain(`"sha256": "${buildx.base.split("@sha256:")[1]}"`);
+            expect(output).toContain('"context:src-vllm": "local:src-vllm"');
+            expect(output).not.toContain(sandbox.password());
+        },
+        MINUTE,
+    );
 
-    test("attests what a build was made of, and names no secret in it", () => {
-        const dest = path.join(out, "attested.tar");
-        const { status, output } = buildx.build("build-managed-alloc", ["--attest=type=provenance,mode=max", "-o", `type=oci,dest=${dest},tar=false`]);
-        expect(status, output.slice(-4000)).toBe(0);
-        const texts = fs.readdirSync(path.join(dest, "blobs/sha256")).map((name) => fs.readFileSync(path.join(dest, "blobs/sha256", name), "latin1"));
-        const provenance = texts.find((text) => text.startsWith("{") && text.includes('"predicateType"'))!;
-        expect(provenance).toContain('"target":"build-managed-alloc"');
-        expect(provenance).toContain(buildx.base.split("@sha256:")[1]);
-        for (const text of texts) {
-            expect(text).not.toContain(sandbox.password());
-        }
-    }, 10 * MINUTE);
+    test(
+        "attests what a build was made of, and names no secret in it",
+        () => {
+            const dest = path.join(out, "attested.tar");
+            const { status, output } = buildx.build("build-managed-alloc", ["--attest=type=provenance,mode=max", "-o", `type=oci,dest=${dest},tar=false`]);
+            expect(status, output.slice(-4000)).toBe(0);
+            const texts = fs.readdirSync(path.join(dest, "blobs/sha256")).map((name) => fs.readFileSync(path.join(dest, "blobs/sha256", name), "latin1"));
+            const provenance = texts.find((text) => text.startsWith("{") && text.includes('"predicateType"'))!;
+            expect(provenance).toContain('"target":"build-managed-alloc"');
+            expect(provenance).toContain(buildx.base.split("@sha256:")[1]);
+            for (const text of texts) {
+                expect(text).not.toContain(sandbox.password());
+            }
+        },
+        10 * MINUTE,
+    );
 });

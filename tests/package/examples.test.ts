@@ -24,7 +24,8 @@ const image = `registry.example.com/team/vllm@sha256:${"1".repeat(64)}`;
 function preview(example: string, config: Record<string, string>): string {
     const folder = path.join(installed.program, example);
     fs.cpSync(path.join(repositoryRoot, "examples", example), folder, { recursive: true });
-    const pulumi = (...args: string[]) => spawnSync(findTool("pulumi")?.path ?? "pulumi", [...args, "--non-interactive", "--color=never"], { cwd: folder, env: backend.env, encoding: "utf8" });
+    const pulumi = (...args: string[]) =>
+        spawnSync(findTool("pulumi")?.path ?? "pulumi", [...args, "--non-interactive", "--color=never"], { cwd: folder, env: backend.env, encoding: "utf8" });
     pulumi("stack", "init", "dev");
     pulumi("config", "set-all", ...Object.entries(config).flatMap(([key, value]) => ["--plaintext", `${key}=${value}`]));
     const { stdout, stderr, status } = pulumi("preview");
@@ -36,7 +37,9 @@ test("the whole platform in one call", () => {
     const shown = preview("whole-platform", { registry: "registry.example.com/team" });
     expect(shown).toMatch(/gh200-vllm:index:CmmPlatform gh200 create/);
     expect(shown).toMatch(/kubernetes:apps\/v1:Deployment gh200-vllm create/);
-    expect(shown).toContain("builder.endpoint: is unset, so there is no builder; accepted: tcp://HOST:PORT of a BuildKit daemon on the GH200; set builder.endpoint to tcp://HOST:PORT");
+    expect(shown).toContain(
+        "builder.endpoint: is unset, so there is no builder; accepted: tcp://HOST:PORT of a BuildKit daemon on the GH200; set builder.endpoint to tcp://HOST:PORT",
+    );
     expect(shown).not.toContain("gh200-vllm:builder.endpoint");
 }, 120_000);
 

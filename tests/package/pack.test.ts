@@ -18,10 +18,22 @@ function node(script: string): string {
 
 test("the archive holds code, types, recipes, schema and README, and neither sources nor tests", () => {
     const files = fs.readdirSync(installed, { recursive: true, encoding: "utf8" });
-    for (const file of ["README.md", "PulumiPlugin.yaml", "plugin.js", "schema.json", "bin/index.js", "bin/index.d.ts", "bin/builder/control.proto", "assets/vllm/Dockerfile", "assets/node/facts"]) {
+    for (const file of [
+        "README.md",
+        "PulumiPlugin.yaml",
+        "plugin.js",
+        "schema.json",
+        "bin/index.js",
+        "bin/index.d.ts",
+        "bin/builder/control.proto",
+        "assets/vllm/Dockerfile",
+        "assets/node/facts",
+    ]) {
         expect(files).toContain(file);
     }
-    expect(files.filter((file) => (file.endsWith(".ts") && !file.endsWith(".d.ts")) || /test|__pycache__|pack\.mjs/.test(path.basename(file)))).toEqual(["assets/vllm/managed_mem/self_test.py"]);
+    expect(files.filter((file) => (file.endsWith(".ts") && !file.endsWith(".d.ts")) || /test|__pycache__|pack\.mjs/.test(path.basename(file)))).toEqual([
+        "assets/vllm/managed_mem/self_test.py",
+    ]);
 });
 
 test("a program gets every component from the package, and the recipes that lie in it", () => {
@@ -31,7 +43,11 @@ test("a program gets every component from the package, and the recipes that lie 
 });
 
 test("every path that package.json names is in the archive", () => {
-    const { main, types, exports } = JSON.parse(fs.readFileSync(path.join(installed, "package.json"), "utf8")) as { main: string; types: string; exports: Record<string, string | Record<string, string>> };
+    const { main, types, exports } = JSON.parse(fs.readFileSync(path.join(installed, "package.json"), "utf8")) as {
+        main: string;
+        types: string;
+        exports: Record<string, string | Record<string, string>>;
+    };
     const named = [main, types, ...Object.values(exports).flatMap((entry) => (typeof entry === "string" ? [entry] : Object.values(entry)))];
     expect(named.filter((file) => !fs.existsSync(path.join(installed, file)))).toEqual([]);
 });

@@ -18,12 +18,25 @@ test("components/schema.json and docs/components.md are what `npm run docs` make
 describe("the schema that other languages see", () => {
     const properties = (): [string, Property][] =>
         [...Object.entries(schema.resources), ...Object.entries(schema.types)].flatMap(([token, spec]) =>
-            [spec.inputProperties, spec.properties].flatMap((record) => Object.entries(record ?? {}).map(([key, property]): [string, Property] => [`${token}.${key}`, property])),
+            [spec.inputProperties, spec.properties].flatMap((record) =>
+                Object.entries(record ?? {}).map(([key, property]): [string, Property] => [`${token}.${key}`, property]),
+            ),
         );
 
     test("has a component for each class of the package", () => {
         expect(Object.keys(schema.resources).sort()).toEqual(
-            ["BuildStage", "CmmImage", "CmmPlatform", "Gh200Node", "ImageRelease", "LmcacheImage", "LmcacheServer", "ManagedAllocator", "RemoteBuilder", "VllmServer"].map((name) => `gh200-vllm:index:${name}`),
+            [
+                "BuildStage",
+                "CmmImage",
+                "CmmPlatform",
+                "Gh200Node",
+                "ImageRelease",
+                "LmcacheImage",
+                "LmcacheServer",
+                "ManagedAllocator",
+                "RemoteBuilder",
+                "VllmServer",
+            ].map((name) => `gh200-vllm:index:${name}`),
         );
     });
 
@@ -33,12 +46,18 @@ describe("the schema that other languages see", () => {
 
     test("describes every property in words of its own", () => {
         expect(properties().length).toBeGreaterThan(100);
-        expect(properties().filter(([, { description }]) => !description?.trim() || description.includes("[object Object]")).map(([name]) => name)).toEqual([]);
+        expect(
+            properties()
+                .filter(([, { description }]) => !description?.trim() || description.includes("[object Object]"))
+                .map(([name]) => name),
+        ).toEqual([]);
     });
 
     test("says the default of every input that may be left out", () => {
         const silent = Object.entries(schema.resources).flatMap(([token, { inputProperties = {}, requiredInputs = [] }]) =>
-            Object.entries(inputProperties).filter(([key, { description }]) => !requiredInputs.includes(key) && !/Default: |Default and only|Required where/.test(description ?? "")).map(([key]) => `${token}.${key}`),
+            Object.entries(inputProperties)
+                .filter(([key, { description }]) => !requiredInputs.includes(key) && !/Default: |Default and only|Required where/.test(description ?? ""))
+                .map(([key]) => `${token}.${key}`),
         );
         expect(silent).toEqual([]);
     });

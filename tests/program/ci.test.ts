@@ -24,16 +24,24 @@ interface Workflow {
     permissions: Record<string, string>;
     jobs: Record<string, { permissions?: Record<string, string>; env?: Record<string, string>; environment?: string; steps: Step[] }>;
 }
-const files = [".github/workflows", ".gitea/workflows"].flatMap((folder) => fs.readdirSync(path.join(repositoryRoot, folder)).map((name) => path.join(folder, name)));
+const files = [".github/workflows", ".gitea/workflows"].flatMap((folder) =>
+    fs.readdirSync(path.join(repositoryRoot, folder)).map((name) => path.join(folder, name)),
+);
 const workflows = Object.fromEntries(files.map((file) => [file, yaml.parse(fs.readFileSync(path.join(repositoryRoot, file), "utf8")) as Workflow]));
 const steps = (file: string) => Object.values(workflows[file]!.jobs).flatMap((job) => job.steps.map((step) => ({ ...step, env: { ...job.env, ...step.env } })));
 const temporaryFolder = temporaryFolders();
 
 describe("the workflows", () => {
     test("are a preview, an update and a drift check for each forge, and the comment's own", () => {
-        expect(files.sort()).toEqual(
-            [".gitea/workflows/drift.yml", ".gitea/workflows/pull-request.yml", ".gitea/workflows/update.yml", ".github/workflows/comment.yml", ".github/workflows/drift.yml", ".github/workflows/pull-request.yml", ".github/workflows/update.yml"],
-        );
+        expect(files.sort()).toEqual([
+            ".gitea/workflows/drift.yml",
+            ".gitea/workflows/pull-request.yml",
+            ".gitea/workflows/update.yml",
+            ".github/workflows/comment.yml",
+            ".github/workflows/drift.yml",
+            ".github/workflows/pull-request.yml",
+            ".github/workflows/update.yml",
+        ]);
     });
 
     test.each(files)("%s pins each action by its full commit and takes no credential along with the checkout", (file) => {
@@ -58,7 +66,9 @@ describe("the workflows", () => {
         const granted = [permissions, ...Object.values(jobs).map((job) => job.permissions ?? {})].flatMap((map) => Object.entries(map));
         const writes = granted.filter(([, level]) => level !== "read").map(([scope]) => scope);
         expect(writes.every((scope) => scope === "pull-requests")).toBe(true);
-        expect(file.endsWith("comment.yml") || file === ".gitea/workflows/pull-request.yml" ? writes : writes.length).toEqual(writes.length === 0 ? 0 : ["pull-requests"]);
+        expect(file.endsWith("comment.yml") || file === ".gitea/workflows/pull-request.yml" ? writes : writes.length).toEqual(
+            writes.length === 0 ? 0 : ["pull-requests"],
+        );
         expect(fs.readFileSync(path.join(repositoryRoot, file), "utf8")).not.toMatch(/git (commit|push)|contents: write|pull_request_target/);
     });
 
@@ -71,7 +81,10 @@ describe("the workflows", () => {
     });
 
     test("of a forge differ from the other's in nothing but the forge", () => {
-        const runs = (file: string) => steps(file).map(({ run }) => run).filter((run) => run !== undefined && !run.includes("GITHUB_STEP_SUMMARY") && !run.includes("preview.md") && !run.includes(".gh200"));
+        const runs = (file: string) =>
+            steps(file)
+                .map(({ run }) => run)
+                .filter((run) => run !== undefined && !run.includes("GITHUB_STEP_SUMMARY") && !run.includes("preview.md") && !run.includes(".gh200"));
         for (const name of ["update.yml", "drift.yml"]) {
             expect(runs(`.gitea/workflows/${name}`)).toEqual(runs(`.github/workflows/${name}`));
         }
@@ -101,7 +114,9 @@ describe("the pipeline's parameters", () => {
             expect(jenkins).toContain(`string(name: '${name}'`);
             expect(jenkins).toContain(`${section}.${key}`);
             for (const forge of [".github", ".gitea"]) {
-                expect(fs.readFileSync(path.join(repositoryRoot, forge, "workflows/update.yml"), "utf8")).toContain(`${name}: \${{ inputs.${name.toLowerCase()} }}`);
+                expect(fs.readFileSync(path.join(repositoryRoot, forge, "workflows/update.yml"), "utf8")).toContain(
+                    `${name}: \${{ inputs.${name.toLowerCase()} }}`,
+                );
             }
         }
         expect(jenkins).toContain("disableConcurrentBuilds()");
@@ -153,14 +168,29 @@ describe("the pull request's steps", () => {
 
     /** One `run` step with bash, as a runner starts it. */
     function runStep({ run = "", env = {} }: Step, values: Record<string, string>, cwd: string, more: NodeJS.ProcessEnv = {}) {
-        const resolved = Object.fromEntries(Object.entries(env).map(([name, text]) => [name, text.replace(/\$\{\{\s*([^}]+?)\s*\}\}/g, (_, key: string) => values[key] ?? "")]));
-        return spawnSync("bash", ["--noprofile", "--norc", "-eo", "pipefail", "-c", run], { cwd, encoding: "utf8", env: { ...process.env, ...resolved, ...more } });
+        const resolved = Object.fromEntries(
+            Object.entries(env).map(([name, text]) => [name, text.replace(/\$\{\{\s*([^}]+?)\s*\}\}/g, (_, key: string) => values[key] ?? "")]),
+        );
+        return spawnSync("bash", ["--noprofile", "--norc", "-eo", "pipefail", "-c", run], {
+            cwd,
+            encoding: "utf8",
+            env: { ...process.env, ...resolved, ...more },
+        });
     }
 
     test("preview gh200 without any credential and leave the comment as a file", () => {
         const folder = temporaryFolder();
         const [preview, number] = steps(".github/workflows/pull-request.yml").filter(({ run }) => run?.includes("preview/"));
-        const empty = { HOME: folder, GH200_CACHE: cacheRoot(), PULUMI_CONFIG_PASSPHRASE: "", PULUMI_ACCESS_TOKEN: "", PULUMI_BACKEND_URL: "", KUBECONFIG: path.join(folder, "none"), GITHUB_HEAD_REF: hostile, GITHUB_ACTOR: hostile };
+        const empty = {
+            HOME: folder,
+            GH200_CACHE: cacheRoot(),
+            PULUMI_CONFIG_PASSPHRASE: "",
+            PULUMI_ACCESS_TOKEN: "",
+            PULUMI_BACKEND_URL: "",
+            KUBECONFIG: path.join(folder, "none"),
+            GITHUB_HEAD_REF: hostile,
+            GITHUB_ACTOR: hostile,
+        };
         const made = runStep(preview!, context({}), repositoryRoot, empty);
         expect(made.stderr + made.stdout).not.toContain("error");
         expect(made.status).toBe(0);
@@ -188,7 +218,9 @@ describe("the pull request's steps", () => {
     /** Asynchronous, because the forge that it talks to lives in this process. */
     async function runStepAsync(step: Step, values: Record<string, string>, more: NodeJS.ProcessEnv): Promise<{ status: number | null; output: string }> {
         const { spawn } = await import("node:child_process");
-        const resolved = Object.fromEntries(Object.entries(step.env ?? {}).map(([name, text]) => [name, text.replace(/\$\{\{\s*([^}]+?)\s*\}\}/g, (_, key: string) => values[key] ?? "")]));
+        const resolved = Object.fromEntries(
+            Object.entries(step.env ?? {}).map(([name, text]) => [name, text.replace(/\$\{\{\s*([^}]+?)\s*\}\}/g, (_, key: string) => values[key] ?? "")]),
+        );
         const child = spawn("bash", ["-eo", "pipefail", "-c", step.run ?? ""], { cwd: repositoryRoot, env: { ...process.env, ...resolved, ...more } });
         let output = "";
         child.stdout.on("data", (chunk: Buffer) => (output += chunk.toString()));

@@ -20,7 +20,9 @@ const pem = (name: string) => fs.readFileSync(path.join(program.folder, name));
 
 /** Runs a page's commands in one shell; the lines with `pulumi` as a person without one on PATH types them. */
 function type(page: string): { status: number | null; output: string } {
-    const lines = blocks(page).flatMap(commandLines).filter((line) => "run" in (commands[line] ?? {}));
+    const lines = blocks(page)
+        .flatMap(commandLines)
+        .filter((line) => "run" in (commands[line] ?? {}));
     const script = ["set -eo pipefail", ...lines].join("\n").replaceAll("npm run pulumi -- ", "pulumi ");
     const { status, stdout, stderr } = spawnSync("bash", ["-c", script], { cwd: program.folder, env: backend.env, encoding: "utf8" });
     return { status, output: stdout + stderr };
@@ -42,7 +44,12 @@ afterAll(() => {
 });
 
 describe("the certificates of docs/production.md", () => {
-    const certificates = () => ({ serverName: "gh200.example.com", caCertificate: pem("ca.pem").toString(), clientCertificate: pem("client-cert.pem").toString(), clientKey: pem("client-key.pem").toString() });
+    const certificates = () => ({
+        serverName: "gh200.example.com",
+        caCertificate: pem("ca.pem").toString(),
+        clientCertificate: pem("client-cert.pem").toString(),
+        clientKey: pem("client-key.pem").toString(),
+    });
     const daemon = () => ({ version: "v0.34.2", platforms: ["linux/arm64"], tls: { ca: pem("ca.pem"), cert: pem("cert.pem"), key: pem("key.pem") } });
 
     test("let the program's own client in to a daemon that has the others, by the daemon's name", async () => {
@@ -54,9 +61,35 @@ describe("the certificates of docs/production.md", () => {
     test("let in nobody who has a certificate of another authority, or the daemon's own", async () => {
         const endpoint = await standInBuildkit(daemon());
         const stranger = path.join(program.folder, "stranger");
-        execFileSync("openssl", ["req", "-x509", "-config", "/dev/null", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=stranger", "-keyout", `${stranger}.key`, "-out", `${stranger}.pem`], { stdio: "ignore" });
-        await expect(probeBuilder(connection({ endpoint, ...certificates(), clientCertificate: pem("stranger.pem").toString(), clientKey: pem("stranger.key").toString() }))).rejects.toThrow();
-        await expect(probeBuilder(connection({ endpoint, ...certificates(), clientCertificate: pem("cert.pem").toString(), clientKey: pem("key.pem").toString() }))).rejects.toThrow();
+        execFileSync(
+            "openssl",
+            [
+                "req",
+                "-x509",
+                "-config",
+                "/dev/null",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+                "-nodes",
+                "-subj",
+                "/CN=stranger",
+                "-keyout",
+                `${stranger}.key`,
+                "-out",
+                `${stranger}.pem`,
+            ],
+            { stdio: "ignore" },
+        );
+        await expect(
+            probeBuilder(
+                connection({ endpoint, ...certificates(), clientCertificate: pem("stranger.pem").toString(), clientKey: pem("stranger.key").toString() }),
+            ),
+        ).rejects.toThrow();
+        await expect(
+            probeBuilder(connection({ endpoint, ...certificates(), clientCertificate: pem("cert.pem").toString(), clientKey: pem("key.pem").toString() })),
+        ).rejects.toThrow();
     });
 
     test("keep their keys from others", () => {
@@ -70,7 +103,11 @@ describe("the stack that the pages' commands make", () => {
     test("holds the builder and the registry, and what is secret as secrets", () => {
         // Pulumi leaves the last newline of standard input out.
         const certificate = (name: string) => pem(name).toString().trimEnd();
-        expect(config["gh200-vllm:builder"]).toMatchObject({ endpoint: "tcp://gh200.example.com:1234", caCertificate: certificate("ca.pem"), clientCertificate: certificate("client-cert.pem") });
+        expect(config["gh200-vllm:builder"]).toMatchObject({
+            endpoint: "tcp://gh200.example.com:1234",
+            caCertificate: certificate("ca.pem"),
+            clientCertificate: certificate("client-cert.pem"),
+        });
         expect(config["gh200-vllm:registry"]).toEqual({ address: "atl.vultrcr.com/vllm", username: "NAME" });
         for (const key of ["builderClientKey", "registryPassword", "gitTokens"]) {
             expect(config[`gh200-vllm:${key}`], key).toEqual({ secure: expect.any(String) as string });
@@ -78,30 +115,47 @@ describe("the stack that the pages' commands make", () => {
         expect(config["gh200-vllm:sources"]?.["src-vllm"]).toMatchObject({ path: "../vllm" });
     });
 
-    test("previews, with the builder settled and the pins still open", async () => {
-        const { stdout } = spawnSync("pulumi", ["config", "get", "--stack", "gh200", "gh200-vllm:builderClientKey"], { cwd: program.folder, env: backend.env, encoding: "utf8" });
-        expect(stdout.trim()).toBe(pem("client-key.pem").toString().trim());
-        await program.pulumi(["config", "rm", "--stack", "gh200", "--path", "gh200-vllm:image.use"]);
-        await program.pulumi(["config", "rm", "--stack", "gh200", "--path", "gh200-vllm:sources.src-vllm.path"]);
-        const { status, output } = await program.pulumi(["preview", "--stack", "gh200"]);
-        expect(status, output).toBe(0);
-        expect(output).toContain("gh200-vllm:image.base: nvcr.io/nvidia/pytorch:26.03-py3: is unpinned");
-        expect(output).not.toContain("gh200-vllm:builder");
-    }, 2 * MINUTE);
+    test(
+        "previews, with the builder settled and the pins still open",
+        async () => {
+            const { stdout } = spawnSync("pulumi", ["config", "get", "--stack", "gh200", "gh200-vllm:builderClientKey"], {
+                cwd: program.folder,
+                env: backend.env,
+                encoding: "utf8",
+            });
+            expect(stdout.trim()).toBe(pem("client-key.pem").toString().trim());
+            await program.pulumi(["config", "rm", "--stack", "gh200", "--path", "gh200-vllm:image.use"]);
+            await program.pulumi(["config", "rm", "--stack", "gh200", "--path", "gh200-vllm:sources.src-vllm.path"]);
+            const { status, output } = await program.pulumi(["preview", "--stack", "gh200"]);
+            expect(status, output).toBe(0);
+            expect(output).toContain("gh200-vllm:image.base: nvcr.io/nvidia/pytorch:26.03-py3: is unpinned");
+            expect(output).not.toContain("gh200-vllm:builder");
+        },
+        2 * MINUTE,
+    );
 });
 
 describe("commands of the README that change nothing", () => {
-    const npm = (...args: string[]) => spawnSync("npm", ["run", "--silent", ...args], { cwd: repositoryRoot, env: { ...process.env, PATH: backend.env.PATH }, encoding: "utf8" });
+    const npm = (...args: string[]) =>
+        spawnSync("npm", ["run", "--silent", ...args], { cwd: repositoryRoot, env: { ...process.env, PATH: backend.env.PATH }, encoding: "utf8" });
 
-    test("doctor names each tool, and what is missing with its mend", () => {
-        const { stdout } = npm("doctor");
-        expect(stdout).toMatch(/^pulumi +\d/m);
-        expect(stdout).toMatch(/nothing is missing|`npx tsx tools\/bootstrap.ts` prepares all of it/);
-    }, MINUTE);
+    test(
+        "doctor names each tool, and what is missing with its mend",
+        () => {
+            const { stdout } = npm("doctor");
+            expect(stdout).toMatch(/^pulumi +\d/m);
+            expect(stdout).toMatch(/nothing is missing|`npx tsx tools\/bootstrap.ts` prepares all of it/);
+        },
+        MINUTE,
+    );
 
-    test("preview:report --temporary writes a pull request's comment", () => {
-        const { status, stdout, stderr } = npm("preview:report", "--", "-s", "gh200", "--temporary");
-        expect(status, stderr).toBe(0);
-        expect(stdout).toContain("gh200-build-vllm");
-    }, 2 * MINUTE);
+    test(
+        "preview:report --temporary writes a pull request's comment",
+        () => {
+            const { status, stdout, stderr } = npm("preview:report", "--", "-s", "gh200", "--temporary");
+            expect(status, stderr).toBe(0);
+            expect(stdout).toContain("gh200-build-vllm");
+        },
+        2 * MINUTE,
+    );
 });

@@ -34,7 +34,14 @@ function init(...args: string[]): Promise<Answer> {
 /** The same at a terminal of that width: each answer is typed when it is asked for. */
 function initAtTerminal(columns: number, args: string[], typed: string[]): Promise<Answer> {
     const command = `stty columns ${columns} && exec ${tsx} init/main.ts ${args.join(" ")}`;
-    return talk(spawn("script", ["--quiet", "--return", "--flush", "--command", command, "/dev/null"], { cwd: program.folder, env: { ...backend.env, NO_COLOR: "1" }, stdio: ["pipe", "pipe", "pipe"] }), typed);
+    return talk(
+        spawn("script", ["--quiet", "--return", "--flush", "--command", command, "/dev/null"], {
+            cwd: program.folder,
+            env: { ...backend.env, NO_COLOR: "1" },
+            stdio: ["pipe", "pipe", "pipe"],
+        }),
+        typed,
+    );
 }
 
 function talk(child: ReturnType<typeof spawn>, typed: string[]): Promise<Answer> {
@@ -57,7 +64,20 @@ function talk(child: ReturnType<typeof spawn>, typed: string[]): Promise<Answer>
     });
 }
 
-const answers = ["--builder", "tcp://localhost:1234", "--registry", "registry.example/vllm", "--profile", "driver", "--builder-memory", "400", "--model", "Qwen/Qwen2.5-7B-Instruct", "--approver", "none"];
+const answers = [
+    "--builder",
+    "tcp://localhost:1234",
+    "--registry",
+    "registry.example/vllm",
+    "--profile",
+    "driver",
+    "--builder-memory",
+    "400",
+    "--model",
+    "Qwen/Qwen2.5-7B-Instruct",
+    "--approver",
+    "none",
+];
 
 describe("npm run init by flags", () => {
     test("writes a stack file that the program previews", async () => {
@@ -100,7 +120,9 @@ describe("npm run init by flags", () => {
     test("takes no stack's file away, unless it is told to", async () => {
         const before = fs.readFileSync(stackFile("gh200"), "utf8");
         const refused = await init("--yes", "--offline", "--stack", "gh200", ...answers);
-        expect(refused.output.trim().split("\n")).toContain("--stack: gh200: has the file Pulumi.gh200.yaml already; accepted: a new stack; take another name, or --force to write the file anew");
+        expect(refused.output.trim().split("\n")).toContain(
+            "--stack: gh200: has the file Pulumi.gh200.yaml already; accepted: a new stack; take another name, or --force to write the file anew",
+        );
         expect(fs.readFileSync(stackFile("gh200"), "utf8")).toBe(before);
         expect((await init("--yes", "--offline", "--force", "--stack", "gh200", ...answers)).status).toBe(0);
         expect(fs.readFileSync(stackFile("gh200"), "utf8")).not.toBe(before);
@@ -111,24 +133,56 @@ describe("npm run init by flags", () => {
 describe("npm run init at a terminal", () => {
     test("asks for what no flag gives, in 40 columns and without colour, and writes the file at the end", async () => {
         const typed = ["asked\r", "none\r", "yes\r"];
-        const made = await initAtTerminal(40, ["--offline", ...answers.slice(0, -2), "--repository", "r", "--user", "ci", "--context", "none", "--node", "none", "--builder-place", "elsewhere", "--builder-cores", "72", "--managed", "200", "--weights", "none", "--max-model-len", "8192"], typed);
+        const made = await initAtTerminal(
+            40,
+            [
+                "--offline",
+                ...answers.slice(0, -2),
+                "--repository",
+                "r",
+                "--user",
+                "ci",
+                "--context",
+                "none",
+                "--node",
+                "none",
+                "--builder-place",
+                "elsewhere",
+                "--builder-cores",
+                "72",
+                "--managed",
+                "200",
+                "--weights",
+                "none",
+                "--max-model-len",
+                "8192",
+            ],
+            typed,
+        );
         expect(made.status).toBe(0);
         expect(fs.readFileSync(stackFile("asked"), "utf8")).toContain("username: ci");
         expect(made.output).not.toMatch(/\u001b\[\d+m/);
         const commands = made.output.split("\r\n").filter((line) => line.startsWith("  npm run"));
         expect(commands).toContain("  npm run pulumi -- stack init asked");
         // Commands stay whole, so that they can be copied; all else keeps within the width.
-        const shown = made.output.replace(/\u001b\[\d*[A-Z]/g, "").split("\r\n").filter((line) => !line.startsWith("  npm run"));
+        const shown = made.output
+            .replace(/\u001b\[\d*[A-Z]/g, "")
+            .split("\r\n")
+            .filter((line) => !line.startsWith("  npm run"));
         expect(shown.filter((line) => line.length > 40)).toEqual([]);
     }, 60_000);
 
     test.each([
         ["Ctrl-C", "\u0003"],
         ["Ctrl-D", "\u0004"],
-    ])("%s leaves nothing half done", async (_, key) => {
-        const left = await initAtTerminal(80, ["--offline", ...answers], ["left\r", key]);
-        expect(left.output).toContain("nothing is written");
-        expect(left.status).toBe(130);
-        expect(fs.existsSync(stackFile("left"))).toBe(false);
-    }, 60_000);
+    ])(
+        "%s leaves nothing half done",
+        async (_, key) => {
+            const left = await initAtTerminal(80, ["--offline", ...answers], ["left\r", key]);
+            expect(left.output).toContain("nothing is written");
+            expect(left.status).toBe(130);
+            expect(fs.existsSync(stackFile("left"))).toBe(false);
+        },
+        60_000,
+    );
 });

@@ -98,7 +98,9 @@ describe("npm run pins", () => {
         expect(status).toBe(1);
         expect(output).toMatch(/^OPEN src-vllm/m);
         expect(output).toContain("is not in the history of");
-        expect((parse(stack.after) as { config: Record<string, Record<string, object>> }).config["gh200-vllm:sources"]!["src-vllm"]).not.toHaveProperty("commit");
+        expect((parse(stack.after) as { config: Record<string, Record<string, object>> }).config["gh200-vllm:sources"]!["src-vllm"]).not.toHaveProperty(
+            "commit",
+        );
     }, 60_000);
 
     test("what cannot be reached is said, each for itself, and stays absent", async () => {
@@ -160,7 +162,12 @@ async function startRegistry(): Promise<Registry & { stop: () => void }> {
     fs.writeFileSync(rest.at(-1)!, JSON.stringify(config));
     const child = spawn(binary, rest, { stdio: "ignore", env: { ...process.env, OTEL_TRACES_EXPORTER: "none" } });
     for (let tries = 0; tries < 100; tries++) {
-        if (await call(prepared, "GET", "/v2/").then(({ status }) => status === 200, () => false)) {
+        if (
+            await call(prepared, "GET", "/v2/").then(
+                ({ status }) => status === 200,
+                () => false,
+            )
+        ) {
             break;
         }
         await new Promise((resolve) => setTimeout(resolve, 100));
@@ -183,7 +190,15 @@ async function pushIndex(): Promise<string> {
         upload.searchParams.set("digest", digest);
         expect((await call(registry, "PUT", upload.pathname + upload.search, config, "application/octet-stream")).status).toBe(201);
         const mediaType = "application/vnd.oci.image.manifest.v1+json";
-        return put(JSON.stringify({ schemaVersion: 2, mediaType, config: { mediaType: "application/vnd.oci.image.config.v1+json", digest, size: config.length }, layers: [] }), mediaType);
+        return put(
+            JSON.stringify({
+                schemaVersion: 2,
+                mediaType,
+                config: { mediaType: "application/vnd.oci.image.config.v1+json", digest, size: config.length },
+                layers: [],
+            }),
+            mediaType,
+        );
     };
     const digests = { amd64: await image("amd64"), arm64: await image("arm64") };
     const mediaType = "application/vnd.oci.image.index.v1+json";
@@ -197,14 +212,24 @@ async function pushIndex(): Promise<string> {
     return digests.arm64;
 }
 
-function call({ address, caFile }: Registry, method: string, url: string, body = "", type = "application/json"): Promise<{ status: number; location?: string; body: string }> {
+function call(
+    { address, caFile }: Registry,
+    method: string,
+    url: string,
+    body = "",
+    type = "application/json",
+): Promise<{ status: number; location?: string; body: string }> {
     return new Promise((resolve, reject) => {
         const accept = "application/vnd.oci.image.manifest.v1+json";
-        const request = https.request(`https://${address}${url}`, { method, ca: fs.readFileSync(caFile), headers: { "content-type": type, "content-length": Buffer.byteLength(body), accept } }, (answer) => {
-            let text = "";
-            answer.on("data", (chunk: Buffer) => (text += chunk.toString()));
-            answer.on("end", () => resolve({ status: answer.statusCode ?? 0, location: answer.headers.location, body: text }));
-        });
+        const request = https.request(
+            `https://${address}${url}`,
+            { method, ca: fs.readFileSync(caFile), headers: { "content-type": type, "content-length": Buffer.byteLength(body), accept } },
+            (answer) => {
+                let text = "";
+                answer.on("data", (chunk: Buffer) => (text += chunk.toString()));
+                answer.on("end", () => resolve({ status: answer.statusCode ?? 0, location: answer.headers.location, body: text }));
+            },
+        );
         request.on("error", reject);
         request.end(body);
     });

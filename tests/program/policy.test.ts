@@ -24,9 +24,19 @@ const digest = `sha256:${"ab".repeat(32)}`;
 const image = (name: string, change: object = {}, dockerfile = "FROM scratch\n") => ({
     type: "docker-build:index:Image",
     name,
-    inputs: { dockerfile: { inline: dockerfile }, context: { location: "." }, platforms: ["linux/arm64"], push: false, buildOnPreview: false, exports: [{ cacheonly: {} }], ...change },
+    inputs: {
+        dockerfile: { inline: dockerfile },
+        context: { location: "." },
+        platforms: ["linux/arm64"],
+        push: false,
+        buildOnPreview: false,
+        exports: [{ cacheonly: {} }],
+        ...change,
+    },
 });
-const context = (named: Record<string, string>) => ({ context: { location: ".", named: Object.fromEntries(Object.entries(named).map(([name, location]) => [name, { location }])) } });
+const context = (named: Record<string, string>) => ({
+    context: { location: ".", named: Object.fromEntries(Object.entries(named).map(([name, location]) => [name, { location }])) },
+});
 const pod = (name: string, container: object = {}, spec: object = {}) => ({
     type: "kubernetes:apps/v1:Deployment",
     name,
@@ -74,7 +84,9 @@ const cases: Case[] = [
     },
     {
         policy: "every-stage-compiled",
-        passes: [image("without-infinistore", context({ "build-infinistore": "assets/left-out", "build-vllm": `docker-image://example.com/stages@${digest}` }))],
+        passes: [
+            image("without-infinistore", context({ "build-infinistore": "assets/left-out", "build-vllm": `docker-image://example.com/stages@${digest}` })),
+        ],
         fails: [image("without-vllm", context({ "build-vllm": "assets/left-out" }))],
         says: "without-vllm.context.named: build-vllm: cannot be left out; accepted: build-flash-attention, build-infinistore",
     },
@@ -105,7 +117,10 @@ const cases: Case[] = [
     {
         policy: "no-plaintext-secret-in-build",
         passes: [image("no-secret", { buildArgs: { MAX_JOBS: "4", TOKENIZERS_PARALLELISM: "true" } })],
-        fails: [image("token", { buildArgs: { GITHUB_TOKEN: "abc" } }), image("password", context({ "src-vllm": "https://me:secret@example.com/vllm.git#cmm" }))],
+        fails: [
+            image("token", { buildArgs: { GITHUB_TOKEN: "abc" } }),
+            image("password", context({ "src-vllm": "https://me:secret@example.com/vllm.git#cmm" })),
+        ],
         says: "token.buildArgs.GITHUB_TOKEN: holds a secret as plain text",
     },
     {
@@ -117,7 +132,11 @@ const cases: Case[] = [
     {
         policy: "no-privileged-pod",
         passes: [pod("modest", { securityContext: { capabilities: { drop: ["ALL"] } } }), pod("gh200-node-facts", { securityContext: { privileged: true } })],
-        fails: [pod("privileged", { securityContext: { privileged: true } }), pod("host", {}, { hostPID: true }), pod("folder", {}, { volumes: [{ name: "root", hostPath: { path: "/" } }] })],
+        fails: [
+            pod("privileged", { securityContext: { privileged: true } }),
+            pod("host", {}, { hostPID: true }),
+            pod("folder", {}, { volumes: [{ name: "root", hostPath: { path: "/" } }] }),
+        ],
         says: "privileged.vllm.securityContext.privileged: true: is privileged; accepted: false",
     },
     {
@@ -128,8 +147,14 @@ const cases: Case[] = [
     },
     {
         policy: "builder-native-and-encrypted",
-        passes: [builder("encrypted", { endpoint: "tcp://10.0.0.1:1234", encrypted: true, allowEmulation: false }), builder("own", { endpoint: "tcp://127.0.0.1:1234", encrypted: false, allowEmulation: true })],
-        fails: [builder("open", { endpoint: "tcp://10.0.0.1:1234", encrypted: false }), builder("emulating", { endpoint: "tcp://10.0.0.1:1234", encrypted: true, allowEmulation: true })],
+        passes: [
+            builder("encrypted", { endpoint: "tcp://10.0.0.1:1234", encrypted: true, allowEmulation: false }),
+            builder("own", { endpoint: "tcp://127.0.0.1:1234", encrypted: false, allowEmulation: true }),
+        ],
+        fails: [
+            builder("open", { endpoint: "tcp://10.0.0.1:1234", encrypted: false }),
+            builder("emulating", { endpoint: "tcp://10.0.0.1:1234", encrypted: true, allowEmulation: true }),
+        ],
         says: "emulating.allowEmulation: true: lets tcp://10.0.0.1:1234 emulate arm64",
     },
     {
@@ -161,14 +186,22 @@ afterAll(() => {
 async function preview(resources: object[]) {
     const log = path.join(program.folder, "events.json");
     fs.writeFileSync(path.join(program.folder, "resources.json"), JSON.stringify(resources));
-    const answer = await program.pulumi(["preview", "--stack", "policies", "--policy-pack", path.resolve(__dirname, "../../policy"), `--event-log=${log}`], { PULUMI_DEBUG_COMMANDS: "true" });
-    const events = fs.readFileSync(log, "utf8").split("\n").filter(Boolean).map((line) => JSON.parse(line) as EngineEvent);
+    const answer = await program.pulumi(["preview", "--stack", "policies", "--policy-pack", path.resolve(__dirname, "../../policy"), `--event-log=${log}`], {
+        PULUMI_DEBUG_COMMANDS: "true",
+    });
+    const events = fs
+        .readFileSync(log, "utf8")
+        .split("\n")
+        .filter(Boolean)
+        .map((line) => JSON.parse(line) as EngineEvent);
     fs.rmSync(log);
     return { ...answer, events };
 }
 
 function violations(events: EngineEvent[], policy: string): { resource: string; message: string }[] {
-    return events.flatMap(({ policyEvent }) => (policyEvent?.policyName === policy ? [{ resource: policyEvent.resourceUrn?.split("::").pop() ?? "", message: policyEvent.message }] : []));
+    return events.flatMap(({ policyEvent }) =>
+        policyEvent?.policyName === policy ? [{ resource: policyEvent.resourceUrn?.split("::").pop() ?? "", message: policyEvent.message }] : [],
+    );
 }
 
 describe("the policy pack refuses, and lets pass,", () => {

@@ -64,7 +64,11 @@ describe("pulumi preview of gh200 with no daemon, builder, registry or cluster",
         const result = await stack.preview({ onEvent: (event) => events.push(event) });
         const planned = events.flatMap(({ resourcePreEvent }) => (resourcePreEvent ? [resourcePreEvent.metadata] : []));
         // The engine's own provider is among the events and not in the CLI's answer.
-        const changes = (steps: { op: string; urn: string }[]) => steps.filter(({ op, urn }) => op !== "same" && !urn.includes("::pulumi:providers:pulumi::")).map(({ op, urn }) => `${op} ${urn}`).sort();
+        const changes = (steps: { op: string; urn: string }[]) =>
+            steps
+                .filter(({ op, urn }) => op !== "same" && !urn.includes("::pulumi:providers:pulumi::"))
+                .map(({ op, urn }) => `${op} ${urn}`)
+                .sort();
         const { steps } = JSON.parse(cli.output.slice(cli.output.indexOf("{"))) as { steps: { op: string; urn: string }[] };
         expect(changes(planned as { op: string; urn: string }[])).toEqual(changes(steps));
         expect(result.changeSummary.create).toBeGreaterThan(30);

@@ -41,7 +41,12 @@ async function pulumi(...args: string[]): Promise<string> {
 }
 
 function setSecret(key: string, value: string): void {
-    const { status, stderr } = spawnSync("pulumi", ["config", "set", "--stack", "sandbox", "--secret", `gh200-vllm:${key}`], { cwd: program.folder, env: backend.env, input: value, encoding: "utf8" });
+    const { status, stderr } = spawnSync("pulumi", ["config", "set", "--stack", "sandbox", "--secret", `gh200-vllm:${key}`], {
+        cwd: program.folder,
+        env: backend.env,
+        input: value,
+        encoding: "utf8",
+    });
     expect(status, stderr).toBe(0);
 }
 
@@ -75,39 +80,62 @@ describe.each(versions)("the state of %s", (version) => {
     afterEach(() => program.restore("components/platform/cmmPlatform.ts"));
     afterAll(() => pulumi("stack", "rm", "sandbox", "--yes", "--force"), MINUTE);
 
-    test("is taken over without replacing or deleting anything, whatever DOCKER_HOST is here", async () => {
-        expect(backend.env.DOCKER_HOST).not.toBe("");
-        const { update = [], create = [], ...others } = await planned();
-        expect(others).toEqual({});
-        expect(create.sort()).toEqual(Object.keys(PLANNED[version] ?? {}).sort());
-        expect(update).toContain("kubernetes:apps/v1:Deployment gh200-vllm");
-    }, 5 * MINUTE);
+    test(
+        "is taken over without replacing or deleting anything, whatever DOCKER_HOST is here",
+        async () => {
+            expect(backend.env.DOCKER_HOST).not.toBe("");
+            const { update = [], create = [], ...others } = await planned();
+            expect(others).toEqual({});
+            expect(create.sort()).toEqual(Object.keys(PLANNED[version] ?? {}).sort());
+            expect(update).toContain("kubernetes:apps/v1:Deployment gh200-vllm");
+        },
+        5 * MINUTE,
+    );
 
-    test("with another password of the registry and another certificate builds nothing more than without", async () => {
-        const before = await planned();
-        setSecret("registryPassword", "another");
-        setSecret("builderClientKey", "another");
-        await pulumi("config", "set", "--stack", "sandbox", "--path", "gh200-vllm:builder.clientCertificate", "another");
-        const { replace, "create-replacement": made, "delete-replaced": gone, ...after } = await planned();
-        expect([replace, made, gone].flatMap((changes) => changes ?? []).filter((resource) => resource !== "kubernetes:core/v1:Secret gh200-vllm-pull")).toEqual([]);
-        expect(after).toEqual(before);
-        Object.entries(replacements).forEach(([key, value]) => setSecret(key, value));
-    }, 5 * MINUTE);
+    test(
+        "with another password of the registry and another certificate builds nothing more than without",
+        async () => {
+            const before = await planned();
+            setSecret("registryPassword", "another");
+            setSecret("builderClientKey", "another");
+            await pulumi("config", "set", "--stack", "sandbox", "--path", "gh200-vllm:builder.clientCertificate", "another");
+            const { replace, "create-replacement": made, "delete-replaced": gone, ...after } = await planned();
+            expect(
+                [replace, made, gone].flatMap((changes) => changes ?? []).filter((resource) => resource !== "kubernetes:core/v1:Secret gh200-vllm-pull"),
+            ).toEqual([]);
+            expect(after).toEqual(before);
+            Object.entries(replacements).forEach(([key, value]) => setSecret(key, value));
+        },
+        5 * MINUTE,
+    );
 
-    test("shows a rename without an alias as something deleted and something made", async () => {
-        program.edit("components/platform/cmmPlatform.ts", (text) => text.replace("`${name}-release`", "`${name}-published`"));
-        const { delete: deleted, create } = await planned();
-        expect(deleted?.sort()).toEqual(["docker-build:index:Image gh200-release", "gh200-vllm:index:ImageRelease gh200-release"]);
-        expect(create).toContain("docker-build:index:Image gh200-published");
-    }, 5 * MINUTE);
+    test(
+        "shows a rename without an alias as something deleted and something made",
+        async () => {
+            program.edit("components/platform/cmmPlatform.ts", (text) => text.replace("`${name}-release`", "`${name}-published`"));
+            const { delete: deleted, create } = await planned();
+            expect(deleted?.sort()).toEqual(["docker-build:index:Image gh200-release", "gh200-vllm:index:ImageRelease gh200-release"]);
+            expect(create).toContain("docker-build:index:Image gh200-published");
+        },
+        5 * MINUTE,
+    );
 
-    test("keeps what is renamed with an alias, and what is below it", async () => {
-        program.edit("components/platform/cmmPlatform.ts", (text) =>
-            text.replace("`${name}-release`", "`${name}-published`").replace("{ parent, dependsOn: [lmcache] },\n    );\n    return { ...common", "{ parent, dependsOn: [lmcache], aliases: [{ name: `${name}-release` }] },\n    );\n    return { ...common"),
-        );
-        const { update, create = [], ...others } = await planned();
-        expect(others).toEqual({});
-        expect(create.sort()).toEqual(Object.keys(PLANNED[version] ?? {}).sort());
-        expect(update).toContain("docker-build:index:Image gh200-published");
-    }, 5 * MINUTE);
+    test(
+        "keeps what is renamed with an alias, and what is below it",
+        async () => {
+            program.edit("components/platform/cmmPlatform.ts", (text) =>
+                text
+                    .replace("`${name}-release`", "`${name}-published`")
+                    .replace(
+                        "{ parent, dependsOn: [lmcache] },\n    );\n    return { ...common",
+                        "{ parent, dependsOn: [lmcache], aliases: [{ name: `${name}-release` }] },\n    );\n    return { ...common",
+                    ),
+            );
+            const { update, create = [], ...others } = await planned();
+            expect(others).toEqual({});
+            expect(create.sort()).toEqual(Object.keys(PLANNED[version] ?? {}).sort());
+            expect(update).toContain("docker-build:index:Image gh200-published");
+        },
+        5 * MINUTE,
+    );
 });

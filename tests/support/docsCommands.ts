@@ -15,7 +15,8 @@ export const commands: Record<string, Handling> = {
     "npm run sandbox": by("tests/live/liveSandbox.ts", 'this.main("up", '),
     "npm test": needs("itself: it runs this test"),
     "npm run init": needs("a person at a terminal; tests/unit/init.test.ts has the questions and what they accept"),
-    "npm run init -- --yes --stack prod --builder tcp://gh200.example:1234 --builder-ca ca.pem --builder-cert cert.pem --builder-key key.pem --registry registry.example/vllm --user ci --context gh200 --node root@gh200.example --builder-place serving-stops --model Qwen/Qwen2.5-7B-Instruct --approver none": by("tests/program/init.test.ts", 'init("--yes", "--offline", "--stack", "made", ...answers)'),
+    "npm run init -- --yes --stack prod --builder tcp://gh200.example:1234 --builder-ca ca.pem --builder-cert cert.pem --builder-key key.pem --registry registry.example/vllm --user ci --context gh200 --node root@gh200.example --builder-place serving-stops --model Qwen/Qwen2.5-7B-Instruct --approver none":
+        by("tests/program/init.test.ts", 'init("--yes", "--offline", "--stack", "made", ...answers)'),
     "npm run pulumi -- preview --stack gh200": by("tests/program/preview.test.ts", '["preview", "--stack", "gh200"]'),
     "npm run preview:report -- -s gh200 --temporary": by("tests/program/docs.test.ts", '"preview:report", "--", "-s", "gh200", "--temporary"'),
     "npm run status": needs("a sandbox with a deployed stack; tests/unit/status.test.ts has what it prints"),
@@ -27,7 +28,10 @@ export const commands: Record<string, Handling> = {
     "npm run node:check -- --host root@NODE": by("tests/unit/nodeCheck.test.ts", 'check(["--host", "root@gh200"]'),
     "npm run node:check -- --host root@NODE --stack gh200": by("tests/unit/nodeCheck.test.ts", '"--stack", "gh200"]'),
     "npm run node:check -- --files FOLDER": by("tests/unit/nodeCheck.test.ts", 'check(["--files", savedOn(sourceDocument)])'),
-    "npm run node:check -- --capacity-job IMAGE@sha256:DIGEST --stack gh200 | kubectl apply -f -": by("tests/unit/nodeCheck.test.ts", 'check(["--capacity-job", '),
+    "npm run node:check -- --capacity-job IMAGE@sha256:DIGEST --stack gh200 | kubectl apply -f -": by(
+        "tests/unit/nodeCheck.test.ts",
+        'check(["--capacity-job", ',
+    ),
 
     "npm run pins -- --stack gh200": by("tests/program/pins.test.ts", '"pins/main.ts"), "--stack", "test"'),
     "npm run pins -- --stack gh200 --write": by("tests/program/pins.test.ts", 'pins(text, "--write")'),
@@ -40,7 +44,10 @@ export const commands: Record<string, Handling> = {
     "pulumi up --stack gh200": needs("a GH200; with the sandbox's builder and node: tests/live/graph.test.ts"),
     "pulumi destroy --stack gh200 --run-program": by("tests/live/rules.test.ts", '["destroy", "--run-program", '),
 
-    "docker buildx build --platform linux/arm64 --target build-vllm -o type=local,dest=out assets/vllm": by("tests/live/stages.test.ts", "--target build-vllm leaves the stage's wheel"),
+    "docker buildx build --platform linux/arm64 --target build-vllm -o type=local,dest=out assets/vllm": by(
+        "tests/live/stages.test.ts",
+        "--target build-vllm leaves the stage's wheel",
+    ),
     "docker buildx history ls --builder gh200": by("tests/live/stages.test.ts", '["history", "ls"'),
     "docker buildx history inspect attachment BUILD --builder gh200 --type provenance": by("tests/live/stages.test.ts", '["history", "inspect", "attachment"'),
 
@@ -48,9 +55,12 @@ export const commands: Record<string, Handling> = {
     "HOST=gh200.example.com": run,
     "umask 077": run,
     'issue() { openssl req -x509 -config /dev/null -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes "$@"; }': run,
-    'issue -keyout ca-key.pem -out ca.pem -days 3650 -subj "/CN=gh200 builder CA" -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign': run,
-    'issue -keyout key.pem -out cert.pem -days 365 -subj "/CN=$HOST" -CA ca.pem -CAkey ca-key.pem -addext basicConstraints=critical,CA:FALSE -addext extendedKeyUsage=serverAuth -addext "subjectAltName=DNS:$HOST"': run,
-    'issue -keyout client-key.pem -out client-cert.pem -days 365 -subj "/CN=gh200-vllm" -CA ca.pem -CAkey ca-key.pem -addext basicConstraints=critical,CA:FALSE -addext extendedKeyUsage=clientAuth': run,
+    'issue -keyout ca-key.pem -out ca.pem -days 3650 -subj "/CN=gh200 builder CA" -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign':
+        run,
+    'issue -keyout key.pem -out cert.pem -days 365 -subj "/CN=$HOST" -CA ca.pem -CAkey ca-key.pem -addext basicConstraints=critical,CA:FALSE -addext extendedKeyUsage=serverAuth -addext "subjectAltName=DNS:$HOST"':
+        run,
+    'issue -keyout client-key.pem -out client-cert.pem -days 365 -subj "/CN=gh200-vllm" -CA ca.pem -CAkey ca-key.pem -addext basicConstraints=critical,CA:FALSE -addext extendedKeyUsage=clientAuth':
+        run,
     "openssl verify -CAfile ca.pem cert.pem client-cert.pem": run,
     "pulumi stack init gh200": run,
     'pulumi config set --stack gh200 --path gh200-vllm:builder.endpoint "tcp://$HOST:1234"': run,
@@ -64,7 +74,7 @@ export const commands: Record<string, Handling> = {
 
     "npm run pulumi -- config set --path gh200-vllm:image.vllmVersion cmm --stack gh200": run,
     "pulumi config set --path gh200-vllm:sources.src-vllm.path ../vllm": run,
-    "pulumi config set --secret gh200-vllm:gitTokens '{\"sweetapi.com\": \"TOKEN\"}'": run,
+    'pulumi config set --secret gh200-vllm:gitTokens \'{"sweetapi.com": "TOKEN"}\'': run,
 };
 
 /** First lines of indented blocks that are no commands. */

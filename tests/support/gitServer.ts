@@ -48,7 +48,11 @@ export class GitServer {
             cgi.on("close", () => {
                 const answer = Buffer.concat(chunks);
                 const end = answer.indexOf("\r\n\r\n");
-                const headers = answer.subarray(0, end).toString().split("\r\n").map((line) => line.split(": ", 2) as [string, string]);
+                const headers = answer
+                    .subarray(0, end)
+                    .toString()
+                    .split("\r\n")
+                    .map((line) => line.split(": ", 2) as [string, string]);
                 const status = Number(headers.find(([name]) => name.toLowerCase() === "status")?.[1].slice(0, 3) ?? 200);
                 response.writeHead(status, Object.fromEntries(headers.filter(([name]) => name.toLowerCase() !== "status")));
                 response.end(answer.subarray(end + 4));

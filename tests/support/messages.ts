@@ -47,7 +47,10 @@ export function messages(): Map<string, string[]> {
 
 /** Up to what is accepted and how it is mended, which the message says itself. */
 function shorten(text: string): string {
-    return (text.replace(/^accepted: .*/, "is not accepted").split(/;|\n/)[0] ?? "").replace(/(…[\s:,.]*)+$/, (end) => end.trimEnd()).replace(/…+/g, "…").trim();
+    return (text.replace(/^accepted: .*/, "is not accepted").split(/;|\n/)[0] ?? "")
+        .replace(/(…[\s:,.]*)+$/, (end) => end.trimEnd())
+        .replace(/…+/g, "…")
+        .trim();
 }
 
 function inTypeScript(file: string, text: string): string[] {
@@ -68,7 +71,12 @@ function inTypeScript(file: string, text: string): string[] {
             found.push(...node.arguments.slice(0, 1).flatMap(variants));
         } else if (ts.isCallExpression(node) && node.expression.getText() === "console.error") {
             // Progress goes to stderr too, and has no colon.
-            found.push(...node.arguments.slice(0, 1).flatMap(variants).filter((line) => line.includes(":")));
+            found.push(
+                ...node.arguments
+                    .slice(0, 1)
+                    .flatMap(variants)
+                    .filter((line) => line.includes(":")),
+            );
         } else if (ts.isFunctionDeclaration(node) && namers[file]?.includes(node.name?.text ?? "")) {
             found.push(...returned(node));
         }

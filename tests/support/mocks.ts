@@ -113,7 +113,7 @@ export async function record({ preview = false, outputs = {} as Record<string, o
         },
         settled: async () => {
             // An answer may let the next registration start, so the queue is drained until it stays empty.
-            for (let before = -1; before !== registrations.length; ) {
+            for (let before = -1; before !== registrations.length;) {
                 before = registrations.length;
                 await drained();
             }

@@ -25,9 +25,26 @@ const smi = `Tue Apr  7 10:00:00 2026
 export const sourceDocument: Record<string, string> = {
     "nvidia-smi": smi,
     "compute apps": "\n",
-    "numactl --hardware": ["available: 10 nodes (0-9)", `node 0 cpus: ${cpus}`, "node 0 size: 8080 MB", "node 0 free: 3021 MB", "node 1 cpus:", "node 1 size: 0 MB", "node 1 free: 0 MB", "node 2 cpus:", "node 2 size: 97280 MB", "node 2 free: 82015 MB", ...emptyNodes([3, 4, 5, 6, 7, 8, 9]), "node distances:", "node   0   1   2", "  0:  10  80  80", ""].join("\n"),
+    "numactl --hardware": [
+        "available: 10 nodes (0-9)",
+        `node 0 cpus: ${cpus}`,
+        "node 0 size: 8080 MB",
+        "node 0 free: 3021 MB",
+        "node 1 cpus:",
+        "node 1 size: 0 MB",
+        "node 1 free: 0 MB",
+        "node 2 cpus:",
+        "node 2 size: 97280 MB",
+        "node 2 free: 82015 MB",
+        ...emptyNodes([3, 4, 5, 6, 7, 8, 9]),
+        "node distances:",
+        "node   0   1   2",
+        "  0:  10  80  80",
+        "",
+    ].join("\n"),
     free: "               total        used        free      shared  buff/cache   available\nMem:           102Gi        17Gi        70Gi       8.0Mi        15Gi        84Gi\nSwap:             0B          0B          0B\n",
-    "/proc/iomem": "80000000-fffeffff : System RAM\n  82000000-8460ffff : Kernel code\n100000000-277ffffff : System RAM\n4200000000-59bfffffff : System RAM (NVIDIA)\n",
+    "/proc/iomem":
+        "80000000-fffeffff : System RAM\n  82000000-8460ffff : Kernel code\n100000000-277ffffff : System RAM\n4200000000-59bfffffff : System RAM (NVIDIA)\n",
     "/proc/driver/nvidia/params": 'ResmanDebugLevel: 4294967295\nCoherentGPUMemoryMode: ""\nEnableUserNUMAManagement: 1\n',
     dmidecode: "Handle 0x0013, DMI type 17, 100 bytes\nMemory Device\n\tTotal Width: 544 bits\n\tSize: 480 GB\n\tForm Factor: Die\n\tVolatile Size: 480 GB\n",
     "page size": "65536\n",
@@ -39,7 +56,17 @@ export const sourceDocument: Record<string, string> = {
 export const egmOff: Record<string, string> = {
     ...sourceDocument,
     "nvidia-smi": "NVIDIA GH200 480GB, 97871 MiB, 512 MiB, 595.45.04\n",
-    "numactl --hardware": ["available: 9 nodes (0-8)", `node 0 cpus: ${cpus}`, "node 0 size: 490037 MB", "node 0 free: 480000 MB", "node 1 cpus:", "node 1 size: 97280 MB", "node 1 free: 96000 MB", ...emptyNodes([2, 3, 4, 5, 6, 7, 8]), ""].join("\n"),
+    "numactl --hardware": [
+        "available: 9 nodes (0-8)",
+        `node 0 cpus: ${cpus}`,
+        "node 0 size: 490037 MB",
+        "node 0 free: 480000 MB",
+        "node 1 cpus:",
+        "node 1 size: 97280 MB",
+        "node 1 free: 96000 MB",
+        ...emptyNodes([2, 3, 4, 5, 6, 7, 8]),
+        "",
+    ].join("\n"),
     free: "               total        used        free\nMem:          587317        9000      570000\n",
     egm: "",
 };
@@ -54,5 +81,7 @@ export const recommended: Record<string, string> = {
 };
 
 export function asScriptOutput(sections: Record<string, string>): string {
-    return Object.entries(sections).map(([name, text]) => `== ${name}\n${text.trimEnd()}\n`).join("");
+    return Object.entries(sections)
+        .map(([name, text]) => `== ${name}\n${text.trimEnd()}\n`)
+        .join("");
 }

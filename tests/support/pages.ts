@@ -13,7 +13,10 @@ export interface Block {
 export const read = (file: string): string => fs.readFileSync(path.join(repositoryRoot, file), "utf8");
 
 /** Every file that git has or would have, by its path from the root. */
-export const repositoryFiles: readonly string[] = execFileSync("git", ["ls-files", "--cached", "--others", "--exclude-standard"], { cwd: repositoryRoot, encoding: "utf8" })
+export const repositoryFiles: readonly string[] = execFileSync("git", ["ls-files", "--cached", "--others", "--exclude-standard"], {
+    cwd: repositoryRoot,
+    encoding: "utf8",
+})
     .split("\n")
     .filter((file) => file !== "" && fs.existsSync(path.join(repositoryRoot, file)));
 
@@ -57,7 +60,10 @@ export function anchors(page: string): string[] {
     const text = read(page).replace(/^ *```[^]*?^ *```$/gm, "");
     const seen = new Map<string, number>();
     return [...text.matchAll(/^#{1,6} (.+)$/gm)].map((match) => {
-        const slug = (match[1] ?? "").toLowerCase().replace(/[^\p{L}\p{N}\s_-]/gu, "").replaceAll(" ", "-");
+        const slug = (match[1] ?? "")
+            .toLowerCase()
+            .replace(/[^\p{L}\p{N}\s_-]/gu, "")
+            .replaceAll(" ", "-");
         const count = seen.get(slug) ?? 0;
         seen.set(slug, count + 1);
         return count === 0 ? slug : `${slug}-${count}`;

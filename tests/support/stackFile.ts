@@ -8,7 +8,5 @@ export const repositoryRoot = path.resolve(__dirname, "..", "..");
 export function stackConfig(stack: string): Record<string, string> {
     const file = path.join(repositoryRoot, `Pulumi.${stack}.yaml`);
     const { config } = yaml.parse(fs.readFileSync(file, "utf8")) as { config: Record<string, object | string> };
-    return Object.fromEntries(
-        Object.entries(config).map(([key, value]) => [key, typeof value === "object" ? JSON.stringify(value) : value]),
-    );
+    return Object.fromEntries(Object.entries(config).map(([key, value]) => [key, typeof value === "object" ? JSON.stringify(value) : value]));
 }

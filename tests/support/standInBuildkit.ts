@@ -54,11 +54,12 @@ export function standInBuildkits(): (daemon: StandInDaemon) => Promise<string> {
                     ],
                 }),
         });
-        const credentials = tls === undefined ? grpc.ServerCredentials.createInsecure() : grpc.ServerCredentials.createSsl(tls.ca, [{ private_key: tls.key, cert_chain: tls.cert }], true);
+        const credentials =
+            tls === undefined
+                ? grpc.ServerCredentials.createInsecure()
+                : grpc.ServerCredentials.createSsl(tls.ca, [{ private_key: tls.key, cert_chain: tls.cert }], true);
         const port = await new Promise<number>((resolve, reject) =>
-            server.bindAsync("127.0.0.1:0", credentials, (error, bound) =>
-                error ? reject(error) : resolve(bound),
-            ),
+            server.bindAsync("127.0.0.1:0", credentials, (error, bound) => (error ? reject(error) : resolve(bound))),
         );
         return `tcp://127.0.0.1:${port}`;
     };

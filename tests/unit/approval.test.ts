@@ -35,7 +35,10 @@ function request(overrides: Partial<Request> = {}): Request {
 
 function approve(from: Request, overrides: Partial<Statement> = {}, signer = approver.file): Record {
     const { change, needs } = judge(from);
-    return sign({ stack: fullName, change, decision: needs, approver: "approver", time: "2026-11-24T11:00:00.000Z", reason: "", words: ["a file"], ...overrides }, signer);
+    return sign(
+        { stack: fullName, change, decision: needs, approver: "approver", time: "2026-11-24T11:00:00.000Z", reason: "", words: ["a file"], ...overrides },
+        signer,
+    );
 }
 
 /** What the stack remembers after an update that was let through; `fails` after its first resource. */
@@ -121,7 +124,9 @@ describe("an approval", () => {
     });
 
     test("of another stack is refused", () => {
-        expect(line(request({ record: approve(request(), { stack: "organization/gh200-vllm/other" }) }))).toContain("is for stack organization/gh200-vllm/other");
+        expect(line(request({ record: approve(request(), { stack: "organization/gh200-vllm/other" }) }))).toContain(
+            "is for stack organization/gh200-vllm/other",
+        );
     });
 
     test("is worth nothing after its days, nor before it was signed", () => {
@@ -135,7 +140,9 @@ describe("an approval", () => {
         expect(judge(request({ ledger, to: "X" }))).toMatchObject({ changed: false, problems: [] });
         expect(line(request({ ledger, to: "Y", record }))).toContain("was used for the update before");
         const failed = update({}, "X", {}, true);
-        expect(line(request({ ledger: failed.ledger, to: "X", record: failed.record }))).toMatch(/did not end well and nothing is retried: a person decides; .*--after-failure REASON/);
+        expect(line(request({ ledger: failed.ledger, to: "X", record: failed.record }))).toMatch(
+            /did not end well and nothing is retried: a person decides; .*--after-failure REASON/,
+        );
     });
 
     test("cannot be replayed by going back and forth", () => {
@@ -194,7 +201,9 @@ describe("decisions of their own", () => {
         expect(line({ ...lower, record: approve(lower) })).toContain("version.vllm: 0.19.5: is lower than what is deployed; accepted: 0.20.0 or newer");
         const back = request({ ledger, to: "X", versions: { vllm: "0.19.0" } });
         expect(line({ ...back, record: approve(back) })).toBe("");
-        expect(line(request({ ledger: { deployed: ledger.deployed as Deployed }, required: false, to: "Z", versions: { vllm: "0.19.5" } }))).toContain("is lower than what is deployed");
+        expect(line(request({ ledger: { deployed: ledger.deployed as Deployed }, required: false, to: "Z", versions: { vllm: "0.19.5" } }))).toContain(
+            "is lower than what is deployed",
+        );
     });
 
     test("a destroy is one, and lets no update through", () => {
@@ -208,7 +217,11 @@ describe("decisions of their own", () => {
 
     test("the start of a change is another after every attempt", () => {
         const { ledger } = update({}, "X");
-        const starts = [fromDigest(undefined, undefined), fromDigest(ledger.deployed, ledger.attempt), fromDigest(ledger.deployed, { ...(ledger.attempt as Attempt), signature: "other" })];
+        const starts = [
+            fromDigest(undefined, undefined),
+            fromDigest(ledger.deployed, ledger.attempt),
+            fromDigest(ledger.deployed, { ...(ledger.attempt as Attempt), signature: "other" }),
+        ];
         expect(new Set(starts).size).toBe(3);
     });
 });

@@ -32,7 +32,11 @@ describe("what `npm run docs` makes is current", () => {
 
 describe("links", () => {
     const links = pages.flatMap((page) =>
-        [...read(page).replace(/^ *```[^]*?^ *```$/gm, "").matchAll(/\]\((?!https?:)([^)\s]*)\)/g)].map((match) => {
+        [
+            ...read(page)
+                .replace(/^ *```[^]*?^ *```$/gm, "")
+                .matchAll(/\]\((?!https?:)([^)\s]*)\)/g),
+        ].map((match) => {
             const [file = "", anchor] = (match[1] ?? "").split("#");
             return { page, target: file === "" ? page : path.posix.join(path.posix.dirname(page), file), anchor };
         }),
@@ -40,11 +44,17 @@ describe("links", () => {
 
     test("lead to files of the repository", () => {
         expect(links.length).toBeGreaterThan(50);
-        expect(links.filter(({ target }) => !repositoryFiles.some((file) => file === target || file.startsWith(`${target.replace(/\/$/, "")}/`))).map(({ page, target }) => `${page}: ${target}`)).toEqual([]);
+        expect(
+            links
+                .filter(({ target }) => !repositoryFiles.some((file) => file === target || file.startsWith(`${target.replace(/\/$/, "")}/`)))
+                .map(({ page, target }) => `${page}: ${target}`),
+        ).toEqual([]);
     });
 
     test("with an anchor lead to a heading", () => {
-        const broken = links.filter(({ target, anchor }) => anchor !== undefined && fs.existsSync(path.join(repositoryRoot, target)) && !anchors(target).includes(anchor));
+        const broken = links.filter(
+            ({ target, anchor }) => anchor !== undefined && fs.existsSync(path.join(repositoryRoot, target)) && !anchors(target).includes(anchor),
+        );
         expect(broken.map(({ page, target, anchor }) => `${page}: ${target}#${anchor}`)).toEqual([]);
     });
 });
@@ -71,9 +81,18 @@ describe("pages name nothing that does not exist:", () => {
 
     test("flags of our own commands", () => {
         const calls = all(/\bnpm run ([a-z:]+) -- ([^|`]*)/g).filter(({ match }) => match[1] !== "pulumi");
-        const flags = calls.flatMap(({ page, match }) => [...(match[2] ?? "").matchAll(/(?<=^|\s)--([a-z-]+)/g)].map((flag) => ({ page, match: [`${match[1]} --${flag[1]}`, match[1] ?? "", flag[1] ?? ""] as unknown as RegExpMatchArray })));
+        const flags = calls.flatMap(({ page, match }) =>
+            [...(match[2] ?? "").matchAll(/(?<=^|\s)--([a-z-]+)/g)].map((flag) => ({
+                page,
+                match: [`${match[1]} --${flag[1]}`, match[1] ?? "", flag[1] ?? ""] as unknown as RegExpMatchArray,
+            })),
+        );
         const source = (script: string) => (/(\w+)\/\w+\.ts/.exec(scripts[script] ?? "")?.[1] ?? "").replace(/^$/, "nowhere");
-        const text = (folder: string) => repositoryFiles.filter((file) => file.startsWith(`${folder}/`) && file.endsWith(".ts")).map(read).join("\n");
+        const text = (folder: string) =>
+            repositoryFiles
+                .filter((file) => file.startsWith(`${folder}/`) && file.endsWith(".ts"))
+                .map(read)
+                .join("\n");
         expect(wrong(flags, ([, script = "", flag = ""]) => new RegExp(`--${flag}\\b|["' ]${flag}["']?: \\{`).test(text(source(script))))).toEqual([]);
     });
 
@@ -90,14 +109,23 @@ describe("pages name nothing that does not exist:", () => {
         const ours = named.filter(({ page, match }) => isGuide(page) && !/\.(ts|svg|py|yaml|md|json|test)$/.test(match[0]));
         expect(wrong(ours, ([, section = "", key = ""]) => known(section, key))).toEqual([]);
         const secret = all(/gh200-vllm:([A-Za-z]+)(?![\w.])/g).filter(({ page, match }) => isGuide(page) && !sections.includes(match[1] ?? ""));
-        expect(secret.filter(({ match }) => !keys.includes(`| \`${match[1]}\` |`) && !["index", "SECTION", "KEY"].includes(match[1] ?? "")).map(({ page, match }) => `${page}: ${match[0]}`)).toEqual([]);
+        expect(
+            secret
+                .filter(({ match }) => !keys.includes(`| \`${match[1]}\` |`) && !["index", "SECTION", "KEY"].includes(match[1] ?? ""))
+                .map(({ page, match }) => `${page}: ${match[0]}`),
+        ).toEqual([]);
     });
 
     test("paths", () => {
         const top = [...new Set(repositoryFiles.filter((file) => file.includes("/")).map((file) => file.split("/")[0] ?? ""))];
         const named = all(new RegExp(`(?<![\\w/.@:-])(?:${top.map((folder) => folder.replace(".", "\\.")).join("|")})/[\\w./*@-]*`, "g"));
         const matches = (glob: string) => {
-            const pattern = new RegExp(`^${glob.replace(/[./]+$/, "").replaceAll(".", "\\.").replaceAll("*", "[^/]*")}(/|$)`);
+            const pattern = new RegExp(
+                `^${glob
+                    .replace(/[./]+$/, "")
+                    .replaceAll(".", "\\.")
+                    .replaceAll("*", "[^/]*")}(/|$)`,
+            );
             return repositoryFiles.some((file) => pattern.test(file));
         };
         // Written by `npm run approve`.
@@ -106,23 +134,33 @@ describe("pages name nothing that does not exist:", () => {
     });
 
     test("environment variables", () => {
-        const source = repositoryFiles.filter((file) => /\.(ts|py|cu|mjs)$|Dockerfile$/.test(file) && !file.startsWith("tests/unit/docs")).map(read).join("\n");
+        const source = repositoryFiles
+            .filter((file) => /\.(ts|py|cu|mjs)$|Dockerfile$/.test(file) && !file.startsWith("tests/unit/docs"))
+            .map(read)
+            .join("\n");
         expect(wrong(all(/\b(?:GH200|MANAGED_MEM)_[A-Z_]*[A-Z]\b/g), ([name]) => source.includes(name))).toEqual([]);
     });
 
     test("tests: each «yes» of docs/deployment.md names files that are there", () => {
-        const yes = read("docs/deployment.md").split("\n").filter((line) => /^\|[^|]+\| (yes|\*\(schema\)\*|manifests alone)/.test(line));
+        const yes = read("docs/deployment.md")
+            .split("\n")
+            .filter((line) => /^\|[^|]+\| (yes|\*\(schema\)\*|manifests alone)/.test(line));
         expect(yes.length).toBeGreaterThan(15);
         for (const row of yes) {
             const named = [...(row.split("|")[2] ?? "").matchAll(/tests\/[\w/]+\.(?:test\.ts|py)/g)].map((match) => match[0]);
             expect(named.length, row).toBeGreaterThan(0);
-            expect(named.filter((file) => !repositoryFiles.includes(file)), row).toEqual([]);
+            expect(
+                named.filter((file) => !repositoryFiles.includes(file)),
+                row,
+            ).toEqual([]);
         }
     });
 });
 
 describe("commands in blocks", () => {
-    const inBlocks = pages.filter(isGuide).flatMap((page) => blocks(page).filter(({ language, lines }) => language === "sh" || (language === "" && !notCommands.includes(lines[0] ?? ""))));
+    const inBlocks = pages
+        .filter(isGuide)
+        .flatMap((page) => blocks(page).filter(({ language, lines }) => language === "sh" || (language === "" && !notCommands.includes(lines[0] ?? ""))));
     const found = inBlocks.flatMap(commandLines);
 
     test("are each run by a test, or the table says what they need", () => {
@@ -136,7 +174,9 @@ describe("commands in blocks", () => {
     });
 
     test("are in the tests that the table names", () => {
-        const wrong = Object.entries(commands).filter(([, handling]) => "by" in handling && !(repositoryFiles.includes(handling.by) && read(handling.by).includes(handling.text)));
+        const wrong = Object.entries(commands).filter(
+            ([, handling]) => "by" in handling && !(repositoryFiles.includes(handling.by) && read(handling.by).includes(handling.text)),
+        );
         expect(wrong).toEqual([]);
     });
 });

@@ -4,9 +4,23 @@ import { builderDrift, resourceDrift, tagDrift } from "../../drift/drift";
 import type { EngineEvent } from "../../tools/engine";
 
 const refreshed = (op: string, changed: Record<string, [unknown, unknown]>): EngineEvent => {
-    const side = (index: 0 | 1) => ({ inputs: {}, outputs: { spec: Object.fromEntries(Object.entries(changed).map(([key, values]) => [key, values[index]])) } });
+    const side = (index: 0 | 1) => ({
+        inputs: {},
+        outputs: { spec: Object.fromEntries(Object.entries(changed).map(([key, values]) => [key, values[index]])) },
+    });
     const detailedDiff = Object.fromEntries(Object.keys(changed).map((key) => [`spec.${key}`, { diffKind: "update", inputDiff: false }]));
-    return { resOutputsEvent: { metadata: { op, urn: "urn:pulumi:gh200::p::kubernetes:apps/v1:Deployment::gh200-vllm", type: "kubernetes:apps/v1:Deployment", old: side(0), new: side(1), detailedDiff } } };
+    return {
+        resOutputsEvent: {
+            metadata: {
+                op,
+                urn: "urn:pulumi:gh200::p::kubernetes:apps/v1:Deployment::gh200-vllm",
+                type: "kubernetes:apps/v1:Deployment",
+                old: side(0),
+                new: side(1),
+                detailedDiff,
+            },
+        },
+    };
 };
 const lines = (...events: EngineEvent[]) => resourceDrift(events).map(problemLine);
 
@@ -16,11 +30,15 @@ describe("drift of a resource", () => {
     });
 
     test("names each property with both values", () => {
-        expect(lines(refreshed("update", { replicas: [1, 0] }))).toEqual(["Deployment gh200-vllm: was changed by hand: spec.replicas 1 → 0; pulumi up puts it back"]);
+        expect(lines(refreshed("update", { replicas: [1, 0] }))).toEqual([
+            "Deployment gh200-vllm: was changed by hand: spec.replicas 1 → 0; pulumi up puts it back",
+        ]);
     });
 
     test("never shows a value that is more than a word, which may hold a secret", () => {
-        expect(lines(refreshed("update", { template: [{ token: "a" }, { token: "b" }] }))).toEqual(["Deployment gh200-vllm: was changed by hand: spec.template; pulumi up puts it back"]);
+        expect(lines(refreshed("update", { template: [{ token: "a" }, { token: "b" }] }))).toEqual([
+            "Deployment gh200-vllm: was changed by hand: spec.template; pulumi up puts it back",
+        ]);
     });
 
     test("says what is gone", () => {
@@ -37,5 +55,7 @@ test("drift of the tag is another digest, or none", () => {
 test("drift of the builder is another worker than the last build's", () => {
     expect(builderDrift("tcp://b:1", "w1", "w1")).toEqual([]);
     expect(builderDrift("tcp://b:1", "", "w1")).toEqual([]);
-    expect(builderDrift("tcp://b:1", "w1", "w2").map(problemLine)).toEqual(["builder tcp://b:1: was replaced: worker w1 → w2; its cache is another; the next build compiles from nothing"]);
+    expect(builderDrift("tcp://b:1", "w1", "w2").map(problemLine)).toEqual([
+        "builder tcp://b:1: was replaced: worker w1 → w2; its cache is another; the next build compiles from nothing",
+    ]);
 });

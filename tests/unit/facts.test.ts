@@ -33,10 +33,20 @@ test.each(Object.entries({ sourceDocument, egmOff, recommended }))("%s says the 
 
 describe("nvidia-smi", () => {
     test("as comma-separated values", () => {
-        expect(nvidiaSmi("NVIDIA GH200 480GB, 97871 MiB, 14920 MiB, 580.65.06\n")).toEqual({ gpuName: "NVIDIA GH200 480GB", hbmMiB: 97_871, hbmInUseMiB: 14_920, driverVersion: "580.65.06" });
+        expect(nvidiaSmi("NVIDIA GH200 480GB, 97871 MiB, 14920 MiB, 580.65.06\n")).toEqual({
+            gpuName: "NVIDIA GH200 480GB",
+            hbmMiB: 97_871,
+            hbmInUseMiB: 14_920,
+            driverVersion: "580.65.06",
+        });
     });
 
-    test.each(["", "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.", "NVIDIA GH200 480GB, [N/A], [N/A], 580.65.06", `|   ${"9".repeat(400)}MiB / 97871MiB |`])("without figures: %s", (text) => {
+    test.each([
+        "",
+        "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.",
+        "NVIDIA GH200 480GB, [N/A], [N/A], 580.65.06",
+        `|   ${"9".repeat(400)}MiB / 97871MiB |`,
+    ])("without figures: %s", (text) => {
         expect(nvidiaSmi(text).hbmInUseMiB).toBeUndefined();
     });
 });
@@ -96,18 +106,62 @@ test("links that are not shown are no speed", () => {
 
 describe("hostile text", () => {
     const words = fc.constantFrom(
-        "== ", "__proto__", "constructor", "node 0 size: ", "node 0 cpus:", "MB\n", "\n", "\r\n", "|", "MiB / ", "MiB |", "Mem: ", "99999999999999999999", "-1", "1e9", "Size: ", " GB\n",
-        "0-f : System RAM (NVIDIA)\n", "ffffffffffffffff-0 : System RAM\n", "CoherentGPUMemoryMode: ", '"numa"', "\u0000", "é", "$(reboot)", " ".repeat(2000), "9".repeat(2000),
+        "== ",
+        "__proto__",
+        "constructor",
+        "node 0 size: ",
+        "node 0 cpus:",
+        "MB\n",
+        "\n",
+        "\r\n",
+        "|",
+        "MiB / ",
+        "MiB |",
+        "Mem: ",
+        "99999999999999999999",
+        "-1",
+        "1e9",
+        "Size: ",
+        " GB\n",
+        "0-f : System RAM (NVIDIA)\n",
+        "ffffffffffffffff-0 : System RAM\n",
+        "CoherentGPUMemoryMode: ",
+        '"numa"',
+        "\u0000",
+        "é",
+        "$(reboot)",
+        " ".repeat(2000),
+        "9".repeat(2000),
     );
-    const text = fc.oneof(fc.array(words, { maxLength: 30 }).map((parts) => parts.join("")), fc.string({ maxLength: 500 }));
+    const text = fc.oneof(
+        fc.array(words, { maxLength: 30 }).map((parts) => parts.join("")),
+        fc.string({ maxLength: 500 }),
+    );
 
     test("gives no exception, no negative, broken or impossible size, and takes no time", () => {
         const started = Date.now();
         fc.assert(
             fc.property(text, (hostile) => {
-                const names = ["nvidia-smi", "compute apps", "numactl --hardware", "free", "/proc/iomem", "/proc/driver/nvidia/params", "dmidecode", "page size", "c2c"];
+                const names = [
+                    "nvidia-smi",
+                    "compute apps",
+                    "numactl --hardware",
+                    "free",
+                    "/proc/iomem",
+                    "/proc/driver/nvidia/params",
+                    "dmidecode",
+                    "page size",
+                    "c2c",
+                ];
                 const facts = parseFacts({ ...splitSections(hostile), ...Object.fromEntries(names.map((name) => [name, hostile])) });
-                const sizes = [facts.hbmMiB, facts.hbmInUseMiB, facts.memoryTotalMiB, facts.solderedMiB, facts.pageKiB, ...(facts.numaNodes ?? []).map(({ sizeMiB }) => sizeMiB)];
+                const sizes = [
+                    facts.hbmMiB,
+                    facts.hbmInUseMiB,
+                    facts.memoryTotalMiB,
+                    facts.solderedMiB,
+                    facts.pageKiB,
+                    ...(facts.numaNodes ?? []).map(({ sizeMiB }) => sizeMiB),
+                ];
                 for (const size of sizes.filter((candidate) => candidate !== undefined)) {
                     expect(Number.isSafeInteger(size) && size >= 0 && size <= 16 * 1024 * 1024).toBe(true);
                 }

@@ -11,8 +11,18 @@ const inputs = {
     context: { location: "a", named: { "src-vllm": { location: "https://example.com/vllm.git#1" } } },
 };
 const failure: Failure = {
-    ...{ stack: "gh200-vllm/gh200", resource: "gh200-build-vllm", target: "build-vllm", endpoint: "tcp://10.0.0.1:1234", time: new Date("2026-11-24T14:02:00Z") },
-    ...{ ref: "abc", errors: ["exit code: 1"], log: ["compiling", "[build-vllm] failed after 00:31:00 with status 1", "[build-vllm] first error: a.cu(3): error: expected ;"] },
+    ...{
+        stack: "gh200-vllm/gh200",
+        resource: "gh200-build-vllm",
+        target: "build-vllm",
+        endpoint: "tcp://10.0.0.1:1234",
+        time: new Date("2026-11-24T14:02:00Z"),
+    },
+    ...{
+        ref: "abc",
+        errors: ["exit code: 1"],
+        log: ["compiling", "[build-vllm] failed after 00:31:00 with status 1", "[build-vllm] first error: a.cu(3): error: expected ;"],
+    },
     ...{ oldInputs: inputs, newInputs: { ...inputs, buildArgs: { MAX_JOBS: "5" } } },
 };
 
@@ -54,7 +64,11 @@ describe("what changed", () => {
     test("is told by file where both contexts lie here", () => {
         process.chdir(temporaryFolder());
         writeTree(".", { "old/same": "1", "old/edited": "1", "old/removed": "1", "new/same": "1", "new/edited": "2", "new/added": "1" });
-        expect(changedInputs({ context: { location: "old" } }, { context: { location: "new" } })).toEqual(["context: added added", "context: edited edited", "context: removed removed"]);
+        expect(changedInputs({ context: { location: "old" } }, { context: { location: "new" } })).toEqual([
+            "context: added added",
+            "context: edited edited",
+            "context: removed removed",
+        ]);
     });
 });
 

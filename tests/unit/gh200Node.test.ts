@@ -47,9 +47,7 @@ describe("a node is refused", () => {
     });
 
     test("where the pod does not fit the real LPDDR, though the node's capacity would", () => {
-        expect(
-            refusal(() => planNode({ egmEnabled: true, coherentMode: "numa", acknowledgeEgmHidesMemory: true, hostProcessMiB: 16_384 })),
-        ).toEqual([
+        expect(refusal(() => planNode({ egmEnabled: true, coherentMode: "numa", acknowledgeEgmHidesMemory: true, hostProcessMiB: 16_384 }))).toEqual([
             "node: pod of 17.5 GiB: exceeds the real LPDDR less the system's reserve by 10.6 GiB, though the node's capacity may say that it fits; " +
                 "accepted: at most 6.9 GiB; lower node.hostProcessMiB, shmMiB, pinnedMiB or headroomMiB, or turn EGM off in the BIOS",
         ]);

@@ -51,7 +51,29 @@ let tls: { key: string; cert: string; folder: string };
 beforeAll(() => {
     const folder = fs.mkdtempSync("/tmp/gh200-init-test-");
     const make = (name: string) =>
-        execFileSync("openssl", ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", `/CN=${name}`, "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", path.join(folder, `${name}.key`), "-out", path.join(folder, `${name}.pem`)], { stdio: "ignore" });
+        execFileSync(
+            "openssl",
+            [
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                `/CN=${name}`,
+                "-addext",
+                "subjectAltName=DNS:localhost,IP:127.0.0.1",
+                "-keyout",
+                path.join(folder, `${name}.key`),
+                "-out",
+                path.join(folder, `${name}.pem`),
+            ],
+            { stdio: "ignore" },
+        );
     make("one");
     make("other");
     tls = { folder, key: fs.readFileSync(path.join(folder, "one.key"), "utf8"), cert: fs.readFileSync(path.join(folder, "one.pem"), "utf8") };
@@ -91,13 +113,16 @@ describe("the stack file", () => {
     });
 
     test("has the certificates as text and never the key", () => {
-        const text = stackFileText(declare({ ...complete, "builder-ca": `${tls.folder}/one.pem`, "builder-cert": `${tls.folder}/one.pem`, "builder-key": `${tls.folder}/one.key` }));
+        const text = stackFileText(
+            declare({ ...complete, "builder-ca": `${tls.folder}/one.pem`, "builder-cert": `${tls.folder}/one.pem`, "builder-key": `${tls.folder}/one.key` }),
+        );
         expect(parsed(text).config["gh200-vllm:builder"]).toEqual({ endpoint: "tcp://localhost:1234", caCertificate: tls.cert, clientCertificate: tls.cert });
         expect(text).not.toContain("PRIVATE KEY");
     });
 
     test("keeps of the file that it takes the place of what only Pulumi can make, and nothing else", () => {
-        const before = "encryptionsalt: v1:salt\nconfig:\n  gh200-vllm:registryPassword:\n    secure: v1:secret\n  gh200-vllm:builder:\n    endpoint: tcp://old:1\n  gh200-vllm:sources: { src-vllm: { ref: old } }\n";
+        const before =
+            "encryptionsalt: v1:salt\nconfig:\n  gh200-vllm:registryPassword:\n    secure: v1:secret\n  gh200-vllm:builder:\n    endpoint: tcp://old:1\n  gh200-vllm:sources: { src-vllm: { ref: old } }\n";
         const after = parsed(stackFileText(declare(complete), before));
         expect(after.encryptionsalt).toBe("v1:salt");
         expect(after.config["gh200-vllm:registryPassword"]).toEqual({ secure: "v1:secret" });
@@ -117,7 +142,9 @@ describe("the stack file", () => {
         const saved = temporaryFolder();
         const busy = egmOff["nvidia-smi"]!.replace(" 512 MiB", " 97000 MiB");
         writeTree(saved, { "nvidia-smi": busy, "numactl.txt": egmOff["numactl --hardware"]!, params: egmOff["/proc/driver/nvidia/params"]! });
-        expect(lines({ ...complete, profile: undefined, node: saved })).toEqual([`--node: ${saved}: leaves nothing of the HBM; accepted: below 97871 less a reserve`]);
+        expect(lines({ ...complete, profile: undefined, node: saved })).toEqual([
+            `--node: ${saved}: leaves nothing of the HBM; accepted: below 97871 less a reserve`,
+        ]);
     });
 
     test("has the model's shape from its config.json, a multimodal one's decoder included", () => {
@@ -138,7 +165,10 @@ describe("a bad answer", () => {
     });
 
     test.each<[Answers, string]>([
-        [{ stack: "gh200" }, "--stack: gh200: has the file Pulumi.gh200.yaml already; accepted: a new stack; take another name, or --force to write the file anew"],
+        [
+            { stack: "gh200" },
+            "--stack: gh200: has the file Pulumi.gh200.yaml already; accepted: a new stack; take another name, or --force to write the file anew",
+        ],
         [{ stack: "my stack" }, "--stack: my stack: is no name of a stack; accepted: letters, digits, dashes, dots and underscores, at most 100"],
         [{ builder: "gh200:1234" }, "--builder: gh200:1234: is no BuildKit address; accepted: tcp://HOST:PORT"],
         [
@@ -164,10 +194,19 @@ describe("a bad answer", () => {
         [{ "builder-cores": "7.5" }, "--builder-cores: 7.5: is no whole number; accepted: a whole number"],
         [{ managed: "-1" }, "--managed: -1: is too small; accepted: more than 0"],
         [{ model: "a/b/c" }, "--model: a/b/c: is no name of a model; accepted: NAME or OWNER/NAME of Hugging Face, or an absolute path in the image or cache"],
-        [{ model: "owner/two--dashes" }, "--model: owner/two--dashes: is no name of a model; accepted: NAME or OWNER/NAME of Hugging Face, or an absolute path in the image or cache"],
+        [
+            { model: "owner/two--dashes" },
+            "--model: owner/two--dashes: is no name of a model; accepted: NAME or OWNER/NAME of Hugging Face, or an absolute path in the image or cache",
+        ],
         [{ "model-config": __filename }, `--model-config: ${__filename}: is no JSON; accepted: the config.json of a decoder, as Hugging Face has it`],
-        [{ node: "/nowhere/" }, "--node: /nowhere/: cannot be asked (is no folder that is there); accepted: NAME or USER@NAME of a GH200 that ssh reaches, or a folder as of npm run node:check -- --files; --node none --profile PROFILE declares the node instead"],
-        [{ node: "root@gh200", offline: "yes" }, "--node: root@gh200: is not asked with --offline; accepted: a folder with what was saved on the node, or none; --node none --profile PROFILE"],
+        [
+            { node: "/nowhere/" },
+            "--node: /nowhere/: cannot be asked (is no folder that is there); accepted: NAME or USER@NAME of a GH200 that ssh reaches, or a folder as of npm run node:check -- --files; --node none --profile PROFILE declares the node instead",
+        ],
+        [
+            { node: "root@gh200", offline: "yes" },
+            "--node: root@gh200: is not asked with --offline; accepted: a folder with what was saved on the node, or none; --node none --profile PROFILE",
+        ],
     ])("%j", (change, line) => {
         expect(lines({ ...complete, ...change })).toEqual([line]);
     });
@@ -181,7 +220,11 @@ describe("a bad answer", () => {
     });
 
     test("and every other one is told at once, and every missing one", () => {
-        expect(lines({ ...complete, builder: "x", registry: "y", model: "z z" }).map((line) => line.split(":")[0])).toEqual(["--model", "--builder", "--registry"]);
+        expect(lines({ ...complete, builder: "x", registry: "y", model: "z z" }).map((line) => line.split(":")[0])).toEqual([
+            "--model",
+            "--builder",
+            "--registry",
+        ]);
         expect(missingProblems({}).map(problemLine)).toEqual([
             "--stack: is missing; accepted: letters, digits, dashes, dots and underscores; add --stack",
             "--builder: is missing; accepted: tcp://HOST:PORT; add --builder",
@@ -203,9 +246,15 @@ describe("a bad answer", () => {
 
     test("a key that is another certificate's, and an expired certificate", () => {
         const { folder } = tls;
-        execFileSync("openssl", ["x509", "-in", `${folder}/one.pem`, "-signkey", `${folder}/one.key`, "-days", "-1", "-out", `${folder}/expired.pem`], { stdio: "ignore" });
-        expect(lines({ ...complete, "builder-cert": `${folder}/one.pem`, "builder-key": `${folder}/other.key` })).toEqual([`--builder-key: ${folder}/other.key: is not the key of ${folder}/one.pem; accepted: the key that the certificate was made with`]);
-        expect(lines({ ...complete, "builder-ca": `${folder}/expired.pem` })).toEqual([expect.stringMatching(/^--builder-ca: .*expired\.pem: expired on .* GMT; accepted: a file with a certificate as PEM text$/)]);
+        execFileSync("openssl", ["x509", "-in", `${folder}/one.pem`, "-signkey", `${folder}/one.key`, "-days", "-1", "-out", `${folder}/expired.pem`], {
+            stdio: "ignore",
+        });
+        expect(lines({ ...complete, "builder-cert": `${folder}/one.pem`, "builder-key": `${folder}/other.key` })).toEqual([
+            `--builder-key: ${folder}/other.key: is not the key of ${folder}/one.pem; accepted: the key that the certificate was made with`,
+        ]);
+        expect(lines({ ...complete, "builder-ca": `${folder}/expired.pem` })).toEqual([
+            expect.stringMatching(/^--builder-ca: .*expired\.pem: expired on .* GMT; accepted: a file with a certificate as PEM text$/),
+        ]);
     });
 });
 
@@ -217,9 +266,17 @@ describe("behind an address", () => {
         const native = { ...complete, builder: await standInBuildkit({ version: "v0.34.2", platforms: ["linux/arm64"] }) };
         expect(await ask(native)).toEqual(["BuildKit v0.34.2 answers, and runs on linux/arm64"]);
         const emulating = { ...complete, builder: await standInBuildkit({ version: "v0.34.2", platforms: ["linux/amd64", "linux/arm64"] }) };
-        expect(await ask(emulating)).toEqual([expect.stringMatching(/^--builder: tcp:\/\/127\.0\.0\.1:\d+: runs on linux\/amd64 and only emulates linux\/arm64, which turns hours into days; accepted: /)]);
+        expect(await ask(emulating)).toEqual([
+            expect.stringMatching(
+                /^--builder: tcp:\/\/127\.0\.0\.1:\d+: runs on linux\/amd64 and only emulates linux\/arm64, which turns hours into days; accepted: /,
+            ),
+        ]);
         const dead = { ...complete, builder: "tcp://127.0.0.1:1" };
-        expect(await ask(dead)).toEqual([expect.stringMatching(/^--builder: tcp:\/\/127\.0\.0\.1:1: no BuildKit daemon answered within 4 s \(.*ECONNREFUSED.*\); accepted: a daemon that trusts --builder-cert and is signed by --builder-ca; start buildkitd there, or correct --builder$/)]);
+        expect(await ask(dead)).toEqual([
+            expect.stringMatching(
+                /^--builder: tcp:\/\/127\.0\.0\.1:1: no BuildKit daemon answered within 4 s \(.*ECONNREFUSED.*\); accepted: a daemon that trusts --builder-cert and is signed by --builder-ca; start buildkitd there, or correct --builder$/,
+            ),
+        ]);
     });
 
     test("a registry answers /v2/, with or without a question for a login", async () => {
@@ -238,13 +295,20 @@ describe("behind an address", () => {
         expect(await ask(answers)).toEqual([`${host} answers, and wants a login; none is declared, so Docker's own on each machine counts`]);
         expect(await ask({ ...answers, user: "ci" })).toEqual([`${host} answers, and wants a login`]);
         current = "none";
-        expect(await ask(answers)).toEqual([expect.stringMatching(/^--registry: localhost:\d+\/vllm: no registry answers https:\/\/localhost:\d+\/v2\/ \(.*answered 404 Not Found\); accepted: /)]);
+        expect(await ask(answers)).toEqual([
+            expect.stringMatching(
+                /^--registry: localhost:\d+\/vllm: no registry answers https:\/\/localhost:\d+\/v2\/ \(.*answered 404 Not Found\); accepted: /,
+            ),
+        ]);
         server.close();
     });
 
     test("a cluster is the context's API server", async () => {
         const folder = temporaryFolder();
-        const server = https.createServer({ key: tls.key, cert: tls.cert }, (request, response) => void response.end(request.url === "/version" ? '{"gitVersion": "v1.34.1"}' : "{}"));
+        const server = https.createServer(
+            { key: tls.key, cert: tls.cert },
+            (request, response) => void response.end(request.url === "/version" ? '{"gitVersion": "v1.34.1"}' : "{}"),
+        );
         await new Promise<void>((listening) => server.listen(0, listening));
         const kubeconfig = (port: number) => ({
             ...{ apiVersion: "v1", kind: "Config", "current-context": "gh200" },
@@ -257,12 +321,18 @@ describe("behind an address", () => {
         vi.stubEnv("KUBECONFIG", file);
         const answers = { ...complete, context: "gh200" };
         expect(told(await reachCluster(answers), answers)).toEqual(["Kubernetes v1.34.1 answers"]);
-        expect(lines({ ...complete, context: "other" })).toEqual(["--context: other: is no context of the kubeconfig; accepted: gh200, none; set KUBECONFIG, or take --context none for a cluster that is still to come"]);
+        expect(lines({ ...complete, context: "other" })).toEqual([
+            "--context: other: is no context of the kubeconfig; accepted: gh200, none; set KUBECONFIG, or take --context none for a cluster that is still to come",
+        ]);
         server.close();
         fs.writeFileSync(file, yaml.stringify(kubeconfig(1)));
-        expect(told(await reachCluster(answers), answers)).toEqual([expect.stringMatching(/^--context: gh200: its API server does not answer \(.*ECONNREFUSED.*\); accepted: /)]);
+        expect(told(await reachCluster(answers), answers)).toEqual([
+            expect.stringMatching(/^--context: gh200: its API server does not answer \(.*ECONNREFUSED.*\); accepted: /),
+        ]);
         vi.stubEnv("KUBECONFIG", path.join(folder, "none"));
-        expect(lines(answers)).toEqual(["--context: gh200: there is no kubeconfig here; accepted: a context of the ambient kubeconfig, or none; set KUBECONFIG, or take --context none for a cluster that is still to come"]);
+        expect(lines(answers)).toEqual([
+            "--context: gh200: there is no kubeconfig here; accepted: a context of the ambient kubeconfig, or none; set KUBECONFIG, or take --context none for a cluster that is still to come",
+        ]);
         expect(told(await reachCluster(complete), complete)).toEqual(["no cluster is named: an update takes the kubeconfig's current context"]);
     });
 });
@@ -312,7 +382,13 @@ describe("a dialogue", () => {
         const terminal = typing("", "3", "", "", "egm-numa", "yes", "2", "", "", "");
         const answers = await askAll(step("Node"), { offline: "yes" }, terminal);
         expect(terminal.left).toEqual([]);
-        expect(answers).toMatchObject({ profile: "egm-numa", "acknowledge-egm": "yes", "builder-place": "serving-stops", "builder-memory": "101", "builder-cores": "72" });
+        expect(answers).toMatchObject({
+            profile: "egm-numa",
+            "acknowledge-egm": "yes",
+            "builder-place": "serving-stops",
+            "builder-memory": "101",
+            "builder-cores": "72",
+        });
         expect(answerProblems(answers)).toEqual([]);
     });
 
@@ -321,7 +397,11 @@ describe("a dialogue", () => {
         writeTree(folder, { "config.json": '{"num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4, "hidden_size": 3584}' });
         const config = path.join(folder, "config.json");
         const terminal = typing("some/model", "9000000", "14.2", config, "", "8192", "", "");
-        const answers = await askAll(step("Model"), { ...complete, model: undefined, "max-model-len": undefined, weights: undefined, "model-config": undefined, offline: "yes" }, terminal);
+        const answers = await askAll(
+            step("Model"),
+            { ...complete, model: undefined, "max-model-len": undefined, weights: undefined, "model-config": undefined, offline: "yes" },
+            terminal,
+        );
         expect(answers).toMatchObject({ model: "some/model", "max-model-len": "8192", weights: "14.2", "model-config": config });
         expect(terminal.said).toContainEqual(expect.stringMatching(/^ {2}--max-model-len: 9000000: is more than the \d+ tokens whose KV cache fits/));
     });

@@ -11,10 +11,7 @@ beforeEach(() => pulumi.runtime.setMocks({ newResource: ({ inputs }) => ({ id: "
 function load(changes: Record<string, unknown> = {}, secretKeys: string[] = []) {
     const merged = { ...stackConfig("gh200"), ...changes };
     const text = Object.entries(merged).filter(([, value]) => value !== undefined);
-    pulumi.runtime.setAllConfig(
-        Object.fromEntries(text.map(([key, value]) => [key, typeof value === "string" ? value : JSON.stringify(value)])),
-        secretKeys,
-    );
+    pulumi.runtime.setAllConfig(Object.fromEntries(text.map(([key, value]) => [key, typeof value === "string" ? value : JSON.stringify(value)])), secretKeys);
     return loadConfig();
 }
 

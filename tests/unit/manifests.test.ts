@@ -60,7 +60,10 @@ test("the pod of the source document's node is exactly this", () => {
         affinity: {
             podAntiAffinity: {
                 requiredDuringSchedulingIgnoredDuringExecution: [
-                    { labelSelector: { matchLabels: { "app.kubernetes.io/name": "vllm", "app.kubernetes.io/instance": "gh200-vllm" } }, topologyKey: "kubernetes.io/hostname" },
+                    {
+                        labelSelector: { matchLabels: { "app.kubernetes.io/name": "vllm", "app.kubernetes.io/instance": "gh200-vllm" } },
+                        topologyKey: "kubernetes.io/hostname",
+                    },
                 ],
             },
         },
@@ -156,7 +159,12 @@ describe("what is not asked for is absent", () => {
         const withToken = podSpec({ ...pod, hfTokenSecret: "gh200-vllm-hf" });
         expect(JSON.stringify(withToken)).not.toContain("secretKeyRef");
         expect(withToken).toMatchObject({
-            containers: [{ env: expect.arrayContaining([{ name: "HF_TOKEN_PATH", value: "/var/run/secrets/huggingface/token" }]) as object, volumeMounts: expect.arrayContaining([{ name: "hf-token", mountPath: "/var/run/secrets/huggingface", readOnly: true }]) as object }],
+            containers: [
+                {
+                    env: expect.arrayContaining([{ name: "HF_TOKEN_PATH", value: "/var/run/secrets/huggingface/token" }]) as object,
+                    volumeMounts: expect.arrayContaining([{ name: "hf-token", mountPath: "/var/run/secrets/huggingface", readOnly: true }]) as object,
+                },
+            ],
             volumes: expect.arrayContaining([{ name: "hf-token", secret: { secretName: "gh200-vllm-hf", defaultMode: 0o440 } }]) as object,
         });
     });
@@ -183,7 +191,16 @@ describe("what is asked for is there", () => {
     test("a KV cache of a given size, several GPUs, a priority and further labels of the node", () => {
         const args = vllmArguments({ ...pod, kvCacheMemoryBytes: 2 ** 30, tensorParallelSize: 2, pipelineParallelSize: 2 });
         expect(args.join(" ")).toContain("--kv-cache-memory-bytes 1073741824 --tensor-parallel-size 2 --disable-custom-all-reduce --pipeline-parallel-size 2");
-        expect(podSpec({ ...pod, tensorParallelSize: 2, gpusPerNode: 2, priorityClassName: "serving", tolerations: [{ key: "team", value: "ml", effect: "NoSchedule" }, { key: "spot" }], nodeSelector: { rack: "7", "kubernetes.io/arch": "amd64" } })).toMatchObject({
+        expect(
+            podSpec({
+                ...pod,
+                tensorParallelSize: 2,
+                gpusPerNode: 2,
+                priorityClassName: "serving",
+                tolerations: [{ key: "team", value: "ml", effect: "NoSchedule" }, { key: "spot" }],
+                nodeSelector: { rack: "7", "kubernetes.io/arch": "amd64" },
+            }),
+        ).toMatchObject({
             priorityClassName: "serving",
             tolerations: [
                 { key: "nvidia.com/gpu", operator: "Exists", effect: "NoSchedule" },

@@ -22,7 +22,16 @@ const profiles = {
 } as const satisfies Record<string, NodeMemory>;
 
 /** 475 GiB of managed memory, as the source document claims, with the defaults of the other terms. */
-const demand: PodDemand = { hostProcessMiB: 4096, shmMiB: 1024, pinnedMiB: 0, headroomMiB: 512, managedMiB: 475 * 1024, lmcacheMiB: 0, builderMiB: 0, builderPlace: "elsewhere" };
+const demand: PodDemand = {
+    hostProcessMiB: 4096,
+    shmMiB: 1024,
+    pinnedMiB: 0,
+    headroomMiB: 512,
+    managedMiB: 475 * 1024,
+    lmcacheMiB: 0,
+    builderMiB: 0,
+    builderPlace: "elsewhere",
+};
 
 test.each(Object.entries(profiles))("a node is in profile %s by EGM and coherent mode", (profile, node) => {
     expect(memoryProfile(node)).toBe(profile);
@@ -124,8 +133,7 @@ describe("for any node and any demand", () => {
         builderMiB: mib(64_000),
         builderPlace: fc.constantFrom("elsewhere", "serving-stops", "beside-serving"),
     });
-    const holds = (claim: (node: NodeMemory, demand: PodDemand) => void) =>
-        fc.assert(fc.property(anyNode, anyDemand, claim), { numRuns: 1000 });
+    const holds = (claim: (node: NodeMemory, demand: PodDemand) => void) => fc.assert(fc.property(anyNode, anyDemand, claim), { numRuns: 1000 });
 
     test("what Linux sees and what is hidden never exceed what is soldered on", () => {
         holds((node) => {
@@ -206,7 +214,10 @@ describe("for any node and any demand", () => {
             fc.property(anyNode, anyDemand, (node, wish) => {
                 const plan = planMemory(node, wish);
                 fc.pre(podExcessMiB(plan) === 0 && plan.hbmBudgetMiB > 0);
-                const sum = (where: string) => memoryTerms(node, plan).filter((term) => term.where === where).reduce((total, { mib: size }) => total + size, 0);
+                const sum = (where: string) =>
+                    memoryTerms(node, plan)
+                        .filter((term) => term.where === where)
+                        .reduce((total, { mib: size }) => total + size, 0);
                 expect(sum("hbm")).toBe(node.hbmMiB);
                 expect(sum("lpddr")).toBe(node.lpddrMiB);
             }),

@@ -51,7 +51,13 @@ test("a KV cache that is set by its size is that, where so much is there", () =>
 });
 
 describe("for any model and any budget", () => {
-    const shape = fc.record({ weightsGiB: fc.double({ min: 0.1, max: 700, noNaN: true }), layers: fc.integer({ min: 1, max: 128 }), kvHeads: fc.integer({ min: 1, max: 64 }), headDim: fc.constantFrom(64, 128, 256), kvValueBytes: fc.constantFrom(1, 2) });
+    const shape = fc.record({
+        weightsGiB: fc.double({ min: 0.1, max: 700, noNaN: true }),
+        layers: fc.integer({ min: 1, max: 128 }),
+        kvHeads: fc.integer({ min: 1, max: 64 }),
+        headDim: fc.constantFrom(64, 128, 256),
+        kvValueBytes: fc.constantFrom(1, 2),
+    });
     const mib = fc.integer({ min: 0, max: 500_000 });
 
     test("weights and cache never exceed the budgets", () => {
@@ -68,9 +74,17 @@ describe("for any model and any budget", () => {
     });
 
     test("the cache is the one that the launcher makes (managed_mem/plan.py)", () => {
-        const samples = fc.sample(fc.tuple(mib, mib, fc.integer({ min: 1, max: 128 })), 200).map(([hbm, host, layers]) => [hbm * 2 ** 20 + 12_345, host * 2 ** 20 + 54_321, layers] as const);
-        const code = "import json, sys; from managed_mem.plan import kv_bytes; print(json.dumps([kv_bytes(a, b, n, 2 << 20) for a, b, n in json.load(sys.stdin)]))";
-        const python = spawnSync("python3", ["-c", code], { cwd: path.join(repositoryRoot, "assets", "vllm"), input: JSON.stringify(samples), encoding: "utf8", env: { ...process.env, PYTHONDONTWRITEBYTECODE: "1" } });
+        const samples = fc
+            .sample(fc.tuple(mib, mib, fc.integer({ min: 1, max: 128 })), 200)
+            .map(([hbm, host, layers]) => [hbm * 2 ** 20 + 12_345, host * 2 ** 20 + 54_321, layers] as const);
+        const code =
+            "import json, sys; from managed_mem.plan import kv_bytes; print(json.dumps([kv_bytes(a, b, n, 2 << 20) for a, b, n in json.load(sys.stdin)]))";
+        const python = spawnSync("python3", ["-c", code], {
+            cwd: path.join(repositoryRoot, "assets", "vllm"),
+            input: JSON.stringify(samples),
+            encoding: "utf8",
+            env: { ...process.env, PYTHONDONTWRITEBYTECODE: "1" },
+        });
         expect(python.stderr).toBe("");
         expect(samples.map(([hbm, host, layers]) => kvCache(hbm, host, layers).bytes)).toEqual(JSON.parse(python.stdout));
     });

@@ -11,7 +11,10 @@ const folder = temporaryFolders();
 const tsx = path.join(repositoryRoot, "node_modules", ".bin", "tsx");
 
 function check(args: string[], env: NodeJS.ProcessEnv = {}): { status: number | null; lines: string[]; error: string } {
-    const { status, stdout, stderr } = spawnSync(tsx, [path.join(repositoryRoot, "nodecheck/main.ts"), ...args], { encoding: "utf8", env: { ...process.env, ...env } });
+    const { status, stdout, stderr } = spawnSync(tsx, [path.join(repositoryRoot, "nodecheck/main.ts"), ...args], {
+        encoding: "utf8",
+        env: { ...process.env, ...env },
+    });
     return { status, lines: stdout.split("\n"), error: stderr };
 }
 
@@ -30,7 +33,10 @@ function sshOf(sections: Record<string, string>): { PATH: string; called: () => 
     const bin = folder();
     fs.writeFileSync(path.join(bin, "answer"), asScriptOutput(sections));
     fs.writeFileSync(path.join(bin, "ssh"), `#!/bin/sh\nprintf '%s\\n' "$@" >${bin}/called\ncat >${bin}/script\ncat ${bin}/answer\n`, { mode: 0o755 });
-    return { PATH: `${bin}:${process.env.PATH}`, called: () => fs.readFileSync(path.join(bin, "called"), "utf8") + fs.readFileSync(path.join(bin, "script"), "utf8") };
+    return {
+        PATH: `${bin}:${process.env.PATH}`,
+        called: () => fs.readFileSync(path.join(bin, "called"), "utf8") + fs.readFileSync(path.join(bin, "script"), "utf8"),
+    };
 }
 
 describe("node:check", () => {
@@ -59,7 +65,9 @@ describe("node:check", () => {
         expect(other.status).toBe(1);
         expect(other.lines).toContain("verdict: 2 of the declared facts do not hold");
         expect(other.lines.filter((line) => line.startsWith("node."))).toEqual([
-            expect.stringMatching(/^node\.egmEnabled: true: but EGM is off: Linux has 478\.6 GiB of LPDDR; accepted: false; turn EGM on in the BIOS, or declare it$/),
+            expect.stringMatching(
+                /^node\.egmEnabled: true: but EGM is off: Linux has 478\.6 GiB of LPDDR; accepted: false; turn EGM on in the BIOS, or declare it$/,
+            ),
             expect.stringMatching(/^node\.coherentMode: numa: but the driver 595\.45\.04 runs in mode driver; accepted: driver; declare it, or set/),
         ]);
     }, 60_000);
@@ -85,7 +93,9 @@ describe("node:check", () => {
 
     test("prints a capacity Job that is bounded by a memory limit", () => {
         const { lines } = check(["--capacity-job", `image@sha256:${"0".repeat(64)}`, "--stack", "gh200"]);
-        const job = yaml.parse(lines.join("\n")) as { spec: { backoffLimit: number; template: { spec: { containers: { command: string[]; resources: { limits: { memory: string } } }[] } } } };
+        const job = yaml.parse(lines.join("\n")) as {
+            spec: { backoffLimit: number; template: { spec: { containers: { command: string[]; resources: { limits: { memory: string } } }[] } } };
+        };
         const [container] = job.spec.template.spec.containers;
         expect(container!.resources.limits.memory).toBe(`${8080 - 1010}Mi`);
         expect(container!.command.slice(-2)).toEqual(["--hbm-mib=79036", `--most-mib=${Math.round((8080 - 1010) * 1.5)}`]);
@@ -95,7 +105,11 @@ describe("node:check", () => {
 
 test("the facts' script only reads: it names no command that writes, and no redirection but to nothing", () => {
     const script = fs.readFileSync(path.join(repositoryRoot, "assets/node/facts"), "utf8");
-    expect([...script.matchAll(/>+\s*([^\s;]+)/g)].map((match) => match[1]).filter((target) => !["/dev/null", "HOST"].includes(target ?? "") && !/^[,'"]/.test(target ?? ""))).toEqual([]);
+    expect(
+        [...script.matchAll(/>+\s*([^\s;]+)/g)]
+            .map((match) => match[1])
+            .filter((target) => !["/dev/null", "HOST"].includes(target ?? "") && !/^[,'"]/.test(target ?? "")),
+    ).toEqual([]);
     expect(script).not.toMatch(/\b(rm|mv|cp|tee|dd|modprobe|mount|sysctl|echo \S+ >)\b/);
     expect(spawnSync("sh", ["-n", "-"], { input: script }).status).toBe(0);
 });

@@ -25,8 +25,7 @@ describe("an update is refused", () => {
 
     test("with a base by tag alone", () => {
         expect(lines({ image: { ...image, base: { name: "nvcr.io/nvidia/pytorch:26.03-py3" } } })).toEqual([
-            "image.base: nvcr.io/nvidia/pytorch:26.03-py3: is unpinned; accepted: a digest; " +
-                "set image.base.digest to sha256:DIGEST",
+            "image.base: nvcr.io/nvidia/pytorch:26.03-py3: is unpinned; accepted: a digest; " + "set image.base.digest to sha256:DIGEST",
         ]);
     });
 
@@ -34,8 +33,7 @@ describe("an update is refused", () => {
         expect(unresolved).toContainEqual(["src-vllm", "https://sweetapi.com/biondizzle/vllm.git#cmm"]);
         expect(lines({ sources: {} })).toEqual(
             unresolved.map(
-                ([source, address]) =>
-                    `sources.${source}: ${address}: is unpinned; accepted: a full commit; set sources.${source}.commit to COMMIT`,
+                ([source, address]) => `sources.${source}: ${address}: is unpinned; accepted: a full commit; set sources.${source}.commit to COMMIT`,
             ),
         );
     });

@@ -5,7 +5,13 @@ import { fenced } from "../../report/untrusted";
 import type { EngineEvent, EngineRun } from "../../tools/engine";
 
 const urn = (type: string, name: string) => `urn:pulumi:gh200::gh200-vllm::${type}::${name}`;
-const step = (op: string, type: string, name: string, inputs = {}, detailedDiff: Record<string, { diffKind: string; inputDiff: boolean }> | null = null): EngineEvent => ({
+const step = (
+    op: string,
+    type: string,
+    name: string,
+    inputs = {},
+    detailedDiff: Record<string, { diffKind: string; inputDiff: boolean }> | null = null,
+): EngineEvent => ({
     resourcePreEvent: { metadata: { op, urn: urn(type, name), type, old: null, new: { inputs, outputs: {} }, detailedDiff } },
 });
 const said = (severity: string, message: string): EngineEvent => ({ diagnosticEvent: { severity, message } });
@@ -14,7 +20,10 @@ const comment = (events: EngineEvent[], status = 0) => previewComment(previewFac
 
 describe("a comment", () => {
     test("of no change says so and nothing else", () => {
-        const page = comment([step("same", "pulumi:pulumi:Stack", "s"), said("info", "change digest: none, nothing that decides the result differs from what is deployed\n")]);
+        const page = comment([
+            step("same", "pulumi:pulumi:Stack", "s"),
+            said("info", "change digest: none, nothing that decides the result differs from what is deployed\n"),
+        ]);
         expect(page).toContain("## Preview of gh200: no change");
         expect(page).not.toContain("### Resources");
         expect(page).not.toContain("### Rebuilt");
@@ -23,7 +32,13 @@ describe("a comment", () => {
     test("of one stage names it with its expected time, and the properties that change", () => {
         const page = comment([
             step("same", "kubernetes:core/v1:Service", "s"),
-            step("update", "docker-build:index:Image", "gh200-build-vllm", { target: "build-vllm" }, { "context.location": { diffKind: "update", inputDiff: true } }),
+            step(
+                "update",
+                "docker-build:index:Image",
+                "gh200-build-vllm",
+                { target: "build-vllm" },
+                { "context.location": { diffKind: "update", inputDiff: true } },
+            ),
             said("info", `change digest: ${"a".repeat(64)} (approved)\nwhat changes:\n  assets/vllm/Dockerfile: edited\n`),
         ]);
         expect(page).toContain("## Preview of gh200: 1 change, 1 unchanged");
@@ -34,14 +49,22 @@ describe("a comment", () => {
     });
 
     test("of a refusal shows its lines", () => {
-        const page = comment([said("error", "gh200-vllm:node.egmEnabled: true: EGM hides 472.0 GiB of LPDDR from Linux\ngh200-vllm:nodes: is an unknown key\n")], 255);
+        const page = comment(
+            [said("error", "gh200-vllm:node.egmEnabled: true: EGM hides 472.0 GiB of LPDDR from Linux\ngh200-vllm:nodes: is an unknown key\n")],
+            255,
+        );
         expect(page).toContain("## Preview of gh200: refused");
         expect(page).toContain("### Refused\n\n```text\ngh200-vllm:node.egmEnabled: true: EGM hides");
     });
 
     test("of a violation counts the mandatory ones, and shortens what one policy says often", () => {
-        const violation = (name: string, level: string): EngineEvent => ({ policyEvent: { policyName: "arm64-sm90a", policyPackName: "gh200-vllm", enforcementLevel: level, message: `Built for ...\n${name}: is wrong` } });
-        const page = comment(["a", "b", "c", "d", "e"].map((name) => violation(name, "mandatory")), 255);
+        const violation = (name: string, level: string): EngineEvent => ({
+            policyEvent: { policyName: "arm64-sm90a", policyPackName: "gh200-vllm", enforcementLevel: level, message: `Built for ...\n${name}: is wrong` },
+        });
+        const page = comment(
+            ["a", "b", "c", "d", "e"].map((name) => violation(name, "mandatory")),
+            255,
+        );
         expect(page).toContain("## Preview of gh200: refused by 5 policy violations");
         expect(page).toContain("arm64-sm90a (mandatory)\n  a: is wrong\n  b: is wrong\n  c: is wrong\n  and 2 more");
     });
@@ -85,7 +108,18 @@ describe("untrusted text", () => {
             said("warning", text),
             said("info", `change digest: ${text}`),
             { policyEvent: { policyName: text, policyPackName: text, enforcementLevel: text, message: text, resourceUrn: text } },
-            { resOutputsEvent: { metadata: { op: text, urn: text, type: "pulumi:pulumi:Stack", old: null, new: { inputs: {}, outputs: { memoryPlan: [text] } }, detailedDiff: null } } },
+            {
+                resOutputsEvent: {
+                    metadata: {
+                        op: text,
+                        urn: text,
+                        type: "pulumi:pulumi:Stack",
+                        old: null,
+                        new: { inputs: {}, outputs: { memoryPlan: [text] } },
+                        detailedDiff: null,
+                    },
+                },
+            },
         ]);
         const page = previewComment(previewFacts("gh200", run(events, 1), true));
         const outside = withoutBlocks(page);

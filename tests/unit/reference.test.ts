@@ -30,12 +30,9 @@ test.each([
 });
 
 describe("a stand-in may be pushed", () => {
-    test.each(["localhost/vllm", "localhost:5000/vllm", "127.0.0.1/vllm", "127.0.0.1:5000/vllm", "127.1.2.3/vllm", "[::1]:5000/vllm"])(
-        "to %s",
-        (reference) => {
-            expect(isLoopbackRegistry(reference)).toBe(true);
-        },
-    );
+    test.each(["localhost/vllm", "localhost:5000/vllm", "127.0.0.1/vllm", "127.0.0.1:5000/vllm", "127.1.2.3/vllm", "[::1]:5000/vllm"])("to %s", (reference) => {
+        expect(isLoopbackRegistry(reference)).toBe(true);
+    });
     test.each([
         "atl.vultrcr.com/vllm",
         "localhost.example.com/vllm",

@@ -7,8 +7,13 @@ const root = path.resolve(__dirname, "../..");
 test.each([
     ["all TypeScript compiles", "tsc", ["--noEmit"]],
     ["no rule of ESLint is broken", "eslint", ["."]],
-])("%s", (_, tool, args) => {
-    const { status, stdout } = spawnSync(path.join(root, "node_modules", ".bin", tool), args, { cwd: root, encoding: "utf8" });
-    expect(stdout).toBe("");
-    expect(status).toBe(0);
-}, 180_000);
+    ["all code has Prettier's form", "prettier", ["--list-different", "."]],
+])(
+    "%s",
+    (_, tool, args) => {
+        const { status, stdout } = spawnSync(path.join(root, "node_modules", ".bin", tool), args, { cwd: root, encoding: "utf8" });
+        expect(stdout).toBe("");
+        expect(status).toBe(0);
+    },
+    180_000,
+);

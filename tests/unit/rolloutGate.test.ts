@@ -23,5 +23,10 @@ test("of a container that the kubelet removed meanwhile the next one's log is re
     const gone = "unable to retrieve container logs for containerd://fe41d96f5ed2";
     const [never, log] = [() => Promise.reject(new Error("not asked")), () => Promise.resolve("managed-mem: refused")];
     expect(await firstLog(() => Promise.resolve(gone), log, never)).toBe("managed-mem: refused");
-    expect(await firstLog(() => Promise.resolve(""), () => Promise.resolve(gone))).toBe("");
+    expect(
+        await firstLog(
+            () => Promise.resolve(""),
+            () => Promise.resolve(gone),
+        ),
+    ).toBe("");
 });

@@ -6,11 +6,7 @@ const commit = "0123456789abcdef0123456789abcdef01234567";
 
 describe("BuildKit's address of a source", () => {
     test.each([
-        [
-            "names the commit",
-            { repository: "https://e.com/a.git", ref: "main", commit, submodules: true },
-            `https://e.com/a.git#${commit}`,
-        ],
+        ["names the commit", { repository: "https://e.com/a.git", ref: "main", commit, submodules: true }, `https://e.com/a.git#${commit}`],
         [
             "leaves submodules out where the source needs none",
             { repository: "https://e.com/a.git", ref: "main", commit, submodules: false },

@@ -5,7 +5,13 @@ const resources = [
     {
         urn: "urn:pulumi:s::p::pulumi:pulumi:Stack::p-s",
         type: "pulumi:pulumi:Stack",
-        outputs: { deployRef: "r/x@sha256:aa", releaseRef: "r/x:cmm-cmm", memoryPlan: ["one", "two"], __memoryPicture: "<svg/>", stageDigests: { "build-managed-alloc": "sha256:cc", "build-triton": `sha256:${"b".repeat(64)}` } },
+        outputs: {
+            deployRef: "r/x@sha256:aa",
+            releaseRef: "r/x:cmm-cmm",
+            memoryPlan: ["one", "two"],
+            __memoryPicture: "<svg/>",
+            stageDigests: { "build-managed-alloc": "sha256:cc", "build-triton": `sha256:${"b".repeat(64)}` },
+        },
     },
     {
         urn: "urn:pulumi:s::p::docker-build:index:Image::gh200-build-triton",
@@ -43,7 +49,12 @@ test("its memory plan is a picture too; a state without one has none", () => {
 test("a plan that was one text is shown by its lines", () => {
     const [stack] = resources;
     const earlier = [{ ...stack!, outputs: { ...stack!.outputs, memoryPlan: "one\ntwo" } }];
-    expect(statusRows({ stack: "s", resources: earlier, history: [], approver: undefined })).toEqual(expect.arrayContaining([["memory", "one"], ["", "two"]]));
+    expect(statusRows({ stack: "s", resources: earlier, history: [], approver: undefined })).toEqual(
+        expect.arrayContaining([
+            ["memory", "one"],
+            ["", "two"],
+        ]),
+    );
 });
 
 test("a stack without an update says so", () => {

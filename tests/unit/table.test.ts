@@ -24,10 +24,7 @@ test("a stage that compiles nothing says why rule 2 allows it, and no other clai
 });
 
 test("only FlashAttention and InfiniStore can be left out, and each says what is lost", () => {
-    expect(stageTable.filter((stage) => stage.lostWithout !== undefined).map(({ target }) => target)).toEqual([
-        "build-flash-attention",
-        "build-infinistore",
-    ]);
+    expect(stageTable.filter((stage) => stage.lostWithout !== undefined).map(({ target }) => target)).toEqual(["build-flash-attention", "build-infinistore"]);
 });
 
 test("every figure says how it is known, and by what", () => {
@@ -95,11 +92,17 @@ describe("compile jobs", () => {
 
     test("never fall when memory or cores are added", () => {
         fc.assert(
-            fc.property(fc.integer({ min: 10, max: 1024 }), fc.integer({ min: 1, max: 144 }), fc.nat(64), fc.nat(64), (memory, cores, moreMemory, moreCores) => {
-                const less = plannedStages({ disabled: [], builderMemoryGiB: memory, builderCores: cores });
-                const more = plannedStages({ disabled: [], builderMemoryGiB: memory + moreMemory, builderCores: cores + moreCores });
-                expect(more.every((stage, index) => stage.jobs >= less[index]!.jobs)).toBe(true);
-            }),
+            fc.property(
+                fc.integer({ min: 10, max: 1024 }),
+                fc.integer({ min: 1, max: 144 }),
+                fc.nat(64),
+                fc.nat(64),
+                (memory, cores, moreMemory, moreCores) => {
+                    const less = plannedStages({ disabled: [], builderMemoryGiB: memory, builderCores: cores });
+                    const more = plannedStages({ disabled: [], builderMemoryGiB: memory + moreMemory, builderCores: cores + moreCores });
+                    expect(more.every((stage, index) => stage.jobs >= less[index]!.jobs)).toBe(true);
+                },
+            ),
         );
     });
 });
@@ -108,7 +111,9 @@ describe("the plan in words", () => {
     test("has a line per stage with its place, jobs, memory and time, each marked as what it is", () => {
         const lines = planText(builder).split("\n");
         expect(lines[0]).toBe("a build from nothing, on 72 cores with 102 GiB, one stage at a time, about 4 h 13 min in all:");
-        expect(lines[3]).toBe("  stage 3 of 7, build-flashinfer: FlashInfer v0.6.6 with its kernels ahead of time; 11 jobs of 8 GiB (upstream); about 150 min (estimate)");
+        expect(lines[3]).toBe(
+            "  stage 3 of 7, build-flashinfer: FlashInfer v0.6.6 with its kernels ahead of time; 11 jobs of 8 GiB (upstream); about 150 min (estimate)",
+        );
         expect(lines.filter((line) => line.startsWith("  stage "))).toHaveLength(7);
     });
 

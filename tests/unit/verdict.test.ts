@@ -7,7 +7,8 @@ import { declarationOf, judge, measureNode, verdictLines } from "../../component
 import { egmOff, recommended, sourceDocument } from "../support/nodeTexts";
 
 const declared: NodeMemory = { hbmMiB: 97_871, hbmInUseMiB: 14_920, lpddrMiB: 491_520, egmEnabled: true, egmReservedMiB: 8192, coherentMode: "numa" };
-const problems = (node: NodeMemory, sections: Record<string, string>, managedMiB = 97_871) => judge(node, managedMiB, parseFacts(sections)).problems.map(problemLine);
+const problems = (node: NodeMemory, sections: Record<string, string>, managedMiB = 97_871) =>
+    judge(node, managedMiB, parseFacts(sections)).problems.map(problemLine);
 
 describe("a node is in profile", () => {
     test.each([
@@ -26,7 +27,9 @@ describe("a node is in profile", () => {
 
 test("the reserved value is inferred from node 0, and said to be", () => {
     expect(measureNode(parseFacts(sourceDocument), 491_520).egmReservedMiB).toBe(8192);
-    expect(judge(declared, 97_871, parseFacts(sourceDocument)).notes).toContain("EGM's reserved memory is 8192 MiB, inferred from the 8080 MB of LPDDR that Linux has");
+    expect(judge(declared, 97_871, parseFacts(sourceDocument)).notes).toContain(
+        "EGM's reserved memory is 8192 MiB, inferred from the 8080 MB of LPDDR that Linux has",
+    );
 });
 
 describe("declared as the source document has it", () => {
@@ -44,7 +47,11 @@ describe("declared as the source document has it", () => {
     });
 
     test("a node after a driver upgrade to R615 is refused by its mode", () => {
-        const upgraded = { ...sourceDocument, "nvidia-smi": sourceDocument["nvidia-smi"]!.replaceAll("595.45.04", "615.10.01"), "numactl --hardware": "node 0 cpus: 0-71\nnode 0 size: 8080 MB\n" };
+        const upgraded = {
+            ...sourceDocument,
+            "nvidia-smi": sourceDocument["nvidia-smi"]!.replaceAll("595.45.04", "615.10.01"),
+            "numactl --hardware": "node 0 cpus: 0-71\nnode 0 size: 8080 MB\n",
+        };
         expect(problems(declared, upgraded)).toEqual([
             "node.coherentMode: numa: but the driver 615.10.01 runs in mode driver; accepted: driver; " +
                 "declare it, or set NVreg_CoherentGPUMemoryMode=numa in /etc/modprobe.d and load the driver again",
@@ -52,7 +59,10 @@ describe("declared as the source document has it", () => {
     });
 
     test("another reserved value in the BIOS is refused, with what it was inferred from", () => {
-        const other = { ...sourceDocument, "numactl --hardware": sourceDocument["numactl --hardware"]!.replace("node 0 size: 8080 MB", "node 0 size: 16270 MB") };
+        const other = {
+            ...sourceDocument,
+            "numactl --hardware": sourceDocument["numactl --hardware"]!.replace("node 0 size: 8080 MB", "node 0 size: 16270 MB"),
+        };
         expect(problems(declared, other)).toEqual([
             "node.egmReservedMiB: 8192: but the node's is 16384 MiB, inferred from 16270 MB of LPDDR; accepted: 8192, the only reserved value that works; set 8192 in the BIOS",
         ]);
@@ -60,13 +70,21 @@ describe("declared as the source document has it", () => {
 });
 
 test.each([
-    ["hbmMiB", { ...declared, hbmMiB: 144_000 }, "node.hbmMiB: 144000: is more than the measured 97871 MiB; accepted: at most 97871; declare what nvidia-smi shows"],
+    [
+        "hbmMiB",
+        { ...declared, hbmMiB: 144_000 },
+        "node.hbmMiB: 144000: is more than the measured 97871 MiB; accepted: at most 97871; declare what nvidia-smi shows",
+    ],
     [
         "hbmInUseMiB",
         { ...declared, hbmInUseMiB: 0 },
         "node.hbmInUseMiB: 0: is less than the measured 14920 MiB in use on the idle node; accepted: 14920 or more; declare it, or drop the page cache in HBM by turning on coherentMode: driver",
     ],
-    ["egmEnabled", { ...declared, egmEnabled: false }, "node.egmEnabled: false: but EGM is on: Linux has 7.9 GiB of LPDDR; accepted: true; turn EGM off in the BIOS, or declare it"],
+    [
+        "egmEnabled",
+        { ...declared, egmEnabled: false },
+        "node.egmEnabled: false: but EGM is on: Linux has 7.9 GiB of LPDDR; accepted: true; turn EGM off in the BIOS, or declare it",
+    ],
 ])("%s above what was measured is refused in one line with both numbers and the mend", (_, node, line) => {
     expect(problems(node, sourceDocument)).toEqual([line]);
 });
@@ -101,7 +119,13 @@ test("the notes tell capacity from LPDDR, the link's declared speed from the dri
         "node capacity will be 102.0 GiB, 94.1 GiB more than the LPDDR: Kubernetes counts HBM",
         "turn EGM off in the BIOS and set NVreg_CoherentGPUMemoryMode=driver: managed memory then reaches about 478 GiB of LPDDR",
     ]);
-    expect(judge({ ...declared, egmEnabled: false, coherentMode: "driver" }, 97_871, parseFacts({ ...recommended, "page size": "4096\n", c2c: "C2C Link 0: 44.712 GB/s" })).notes).toEqual(
+    expect(
+        judge(
+            { ...declared, egmEnabled: false, coherentMode: "driver" },
+            97_871,
+            parseFacts({ ...recommended, "page size": "4096\n", c2c: "C2C Link 0: 44.712 GB/s" }),
+        ).notes,
+    ).toEqual(
         expect.arrayContaining([
             "kernel pages are 4 KiB; NVIDIA recommends a 64 KiB kernel on Grace",
             "NVLink-C2C: 900 GB/s declared (both directions), 45 GB/s each way by the driver; LPDDR5X gives 384; below 400: the link is degraded",
@@ -121,7 +145,14 @@ test("a node is always what its own facts declare it to be", () => {
 
 test("whatever is declared, no accepted declaration has more HBM, LPDDR or another profile than was measured", () => {
     const mib = (max: number) => fc.integer({ min: 0, max });
-    const node = fc.record({ hbmMiB: mib(200_000), hbmInUseMiB: mib(50_000), lpddrMiB: fc.integer({ min: 8192, max: 1_000_000 }), egmEnabled: fc.boolean(), egmReservedMiB: fc.constant(8192), coherentMode: fc.constantFrom("numa", "driver") });
+    const node = fc.record({
+        hbmMiB: mib(200_000),
+        hbmInUseMiB: mib(50_000),
+        lpddrMiB: fc.integer({ min: 8192, max: 1_000_000 }),
+        egmEnabled: fc.boolean(),
+        egmReservedMiB: fc.constant(8192),
+        coherentMode: fc.constantFrom("numa", "driver"),
+    });
     fc.assert(
         fc.property(node, fc.constantFrom(sourceDocument, egmOff, recommended), mib(1_000_000), (wish, sections, managedMiB) => {
             const facts = parseFacts(sections);

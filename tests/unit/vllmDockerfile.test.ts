@@ -32,7 +32,10 @@ test.each([...targets, "final"])("%s carries the time that it is told, so that i
 test("every compiled stage reads a source of its own, and the allocator none", () => {
     for (const target of targets) {
         const { provided } = sliceDockerfile(text, target, [...sources, "locks", "wheelhouse"]);
-        expect(Object.keys(provided).some((name) => name.startsWith("src-")), target).toBe(target !== "build-managed-alloc");
+        expect(
+            Object.keys(provided).some((name) => name.startsWith("src-")),
+            target,
+        ).toBe(target !== "build-managed-alloc");
     }
 });
 
@@ -40,7 +43,12 @@ test("each stage reads exactly the sources and installs exactly the locks that t
     const pip = (slice: string) => [...slice.matchAll(/\/locks\/(\w+)\.txt/g)].map((match) => match[1]!);
     for (const { target, sources: named, locks } of stageTable) {
         const slice = sliceDockerfile(text, target, [...sources, "locks", "wheelhouse"]);
-        expect(Object.keys(slice.provided).filter((name) => name.startsWith("src-")).sort(), target).toEqual([...named].sort());
+        expect(
+            Object.keys(slice.provided)
+                .filter((name) => name.startsWith("src-"))
+                .sort(),
+            target,
+        ).toEqual([...named].sort());
         const recipe = slice.contextPaths.filter((file) => file.startsWith("build/stages/")).map((file) => fs.readFileSync(path.join(folder, file), "utf8"));
         expect([...new Set([slice.text, ...recipe].flatMap(pip))].sort(), target).toEqual([...locks].sort());
         expect(slice.provided.locks, target).toEqual([...locks].sort().map((lock) => `${lock}.txt`));
@@ -62,7 +70,8 @@ test("a label of the image names the commit of every source", () => {
 });
 
 test("the check of a stage's wheels knows the table's", () => {
-    const script = "import json, re; text = open('build/common/check-wheels').read(); print(json.dumps(eval(re.search(r'EXPECTED = (\\{.*?\\n\\})', text, re.S).group(1))))";
+    const script =
+        "import json, re; text = open('build/common/check-wheels').read(); print(json.dumps(eval(re.search(r'EXPECTED = (\\{.*?\\n\\})', text, re.S).group(1))))";
     const expected = JSON.parse(execFileSync("python3", ["-c", script], { cwd: folder, encoding: "utf8" })) as object;
     expect(expected).toEqual(Object.fromEntries(stageTable.map(({ target, wheels }) => [target, wheels])));
 });
@@ -70,7 +79,11 @@ test("the check of a stage's wheels knows the table's", () => {
 test("the final image compiles nothing: it takes every stage of the table as it was built", () => {
     const slice = sliceDockerfile(text, "final", [...targets, "locks", "wheelhouse"]);
     expect(slice.text).not.toMatch(/^FROM \S+ AS (src|compile|build)-/im);
-    expect(Object.keys(slice.provided).filter((name) => name.startsWith("build-")).sort()).toEqual([...targets].sort());
+    expect(
+        Object.keys(slice.provided)
+            .filter((name) => name.startsWith("build-"))
+            .sort(),
+    ).toEqual([...targets].sort());
 });
 
 test("the verification runs in the assembled image and has no other base", () => {

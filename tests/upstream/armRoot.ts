@@ -5,7 +5,15 @@ import * as os from "node:os";
 import * as path from "node:path";
 
 export const checkout = path.resolve(__dirname, "../..");
-const recipe = ["tests/upstream/root/make", "tests/upstream/root/unpack", "tests/upstream/root/git", "tests/upstream/root/ninja", "tests/upstream/root/torch.txt", "sandbox/base/cuda.txt", "sandbox/base/python-tools.txt"];
+const recipe = [
+    "tests/upstream/root/make",
+    "tests/upstream/root/unpack",
+    "tests/upstream/root/git",
+    "tests/upstream/root/ninja",
+    "tests/upstream/root/torch.txt",
+    "sandbox/base/cuda.txt",
+    "sandbox/base/python-tools.txt",
+];
 const emulator = "/usr/bin/qemu-aarch64-static";
 // ELF, 64 bit, little endian, EM_AARCH64; as sandbox/binfmt.ts registers it.
 const magic = "\\x7fELF\\x02\\x01\\x01\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x02\\x00\\xb7\\x00";
@@ -59,8 +67,13 @@ export class ArmRoot {
         fs.rmSync(part, { recursive: true, force: true });
         const base = path.join(checkout, "sandbox", "base");
         const found = this.debianOfTheSandbox();
-        for (const command of [...(found === undefined ? [[path.join(base, "debian"), debian]] : []), [path.join(__dirname, "root", "make"), part, found ?? debian]]) {
-            const { status } = spawnSync("unshare", ["--mount", "/bin/sh", "-ec", [...emulation, 'exec "$@"'].join("\n"), "sh", ...command], { stdio: ["ignore", "inherit", "inherit"] });
+        for (const command of [
+            ...(found === undefined ? [[path.join(base, "debian"), debian]] : []),
+            [path.join(__dirname, "root", "make"), part, found ?? debian],
+        ]) {
+            const { status } = spawnSync("unshare", ["--mount", "/bin/sh", "-ec", [...emulation, 'exec "$@"'].join("\n"), "sh", ...command], {
+                stdio: ["ignore", "inherit", "inherit"],
+            });
             if (status !== 0) {
                 throw new Error(`${command.join(" ")}: status ${status}`);
             }
@@ -71,7 +84,16 @@ export class ArmRoot {
 
     /** Runs a command in the root, with an environment of its own. */
     run(command: string, env: Record<string, string> = {}, places: Places = {}): Ended {
-        const inside = { PATH: "/opt/upstream:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", HOME: "/root", LC_ALL: "C.UTF-8", CUDA_HOME: "/usr/local/cuda", PIP_CONFIG_FILE: "/wheelhouse/pip.conf", PIP_BREAK_SYSTEM_PACKAGES: "1", PIP_NO_CACHE_DIR: "1", ...env };
+        const inside = {
+            PATH: "/opt/upstream:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            HOME: "/root",
+            LC_ALL: "C.UTF-8",
+            CUDA_HOME: "/usr/local/cuda",
+            PIP_CONFIG_FILE: "/wheelhouse/pip.conf",
+            PIP_BREAK_SYSTEM_PACKAGES: "1",
+            PIP_NO_CACHE_DIR: "1",
+            ...env,
+        };
         const mounts = Object.entries(places).flatMap(([at, from]) => {
             const target = path.join(this.folder, at);
             const make = fs.statSync(from).isDirectory() ? `mkdir -p '${target}'` : `[ -f '${target}' ] || { rm -rf '${target}'; touch '${target}'; }`;
@@ -83,12 +105,18 @@ export class ArmRoot {
             `mkdir -p '${this.folder}/dev' '${this.folder}/proc'`,
             `mount -t proc proc '${this.folder}/proc'`,
             `mount --bind /dev '${this.folder}/dev'`,
-            `exec chroot '${this.folder}' /usr/bin/env -i ${Object.entries(inside).map(([key, value]) => `'${key}=${value}'`).join(" ")} /bin/bash -c "$1"`,
+            `exec chroot '${this.folder}' /usr/bin/env -i ${Object.entries(inside)
+                .map(([key, value]) => `'${key}=${value}'`)
+                .join(" ")} /bin/bash -c "$1"`,
         ].join("\n");
-        const { status, stdout } = spawnSync("unshare", ["--mount", "--pid", "--fork", "--kill-child=KILL", "/bin/sh", "-euc", `exec 2>&1\n${script}`, "sh", command], {
-            encoding: "utf8",
-            maxBuffer: 2 ** 30,
-        });
+        const { status, stdout } = spawnSync(
+            "unshare",
+            ["--mount", "--pid", "--fork", "--kill-child=KILL", "/bin/sh", "-euc", `exec 2>&1\n${script}`, "sh", command],
+            {
+                encoding: "utf8",
+                maxBuffer: 2 ** 30,
+            },
+        );
         return { status, output: stdout };
     }
 

@@ -16,12 +16,16 @@ test("every lock is what its requirements resolve to for aarch64", () => {
 test.each([
     ["a conflict", "runtime.in", "transformers>=5", /No solution found[\s\S]*transformers/],
     ["a requirement that is not locked", "build.in", "click", /^\+click==/m],
-])("%s is an error", (_, file, requirement, line) => {
-    const folder = fs.mkdtempSync(path.join(os.tmpdir(), "gh200-locks-"));
-    fs.cpSync(path.join(checkout, "assets"), folder, { recursive: true });
-    fs.appendFileSync(path.join(folder, "vllm/build/lock", file), `${requirement}\n`);
-    const { status, stdout, stderr } = check(folder);
-    fs.rmSync(folder, { recursive: true });
-    expect(stdout + stderr).toMatch(line);
-    expect(status).toBe(1);
-}, 600_000);
+])(
+    "%s is an error",
+    (_, file, requirement, line) => {
+        const folder = fs.mkdtempSync(path.join(os.tmpdir(), "gh200-locks-"));
+        fs.cpSync(path.join(checkout, "assets"), folder, { recursive: true });
+        fs.appendFileSync(path.join(folder, "vllm/build/lock", file), `${requirement}\n`);
+        const { status, stdout, stderr } = check(folder);
+        fs.rmSync(folder, { recursive: true });
+        expect(stdout + stderr).toMatch(line);
+        expect(status).toBe(1);
+    },
+    600_000,
+);

@@ -33,16 +33,38 @@ const elsewhere = ["torch", "torchvision", "torchaudio", "flashinfer-python", "f
 /** This root's Python is older than 3.11.3, for which redis wants it; the image's is not. */
 const ofOlderPython = ["async-timeout"];
 
-test("pip finds nothing missing and nothing that does not fit, but for what comes from the base and the stages", () => {
-    const { output } = root.run("python3 -m pip check --disable-pip-version-check", env);
-    const complaints = output.split("\n").filter((line) => / (requires|has requirement) /.test(line));
-    const ours = complaints.filter((line) => !line.startsWith("torch ") && ![...elsewhere, ...ofOlderPython].some((name) => new RegExp(`(requires|has requirement) ${name}\\b`).test(line)));
-    expect(ours).toEqual([]);
-    // Not vacuous: what is left out is complained about.
-    expect(complaints.join("\n")).toMatch(/vllm 0\.19\.0 requires flashinfer-cubin/);
-}, HOUR);
+test(
+    "pip finds nothing missing and nothing that does not fit, but for what comes from the base and the stages",
+    () => {
+        const { output } = root.run("python3 -m pip check --disable-pip-version-check", env);
+        const complaints = output.split("\n").filter((line) => / (requires|has requirement) /.test(line));
+        const ours = complaints.filter(
+            (line) =>
+                !line.startsWith("torch ") && ![...elsewhere, ...ofOlderPython].some((name) => new RegExp(`(requires|has requirement) ${name}\\b`).test(line)),
+        );
+        expect(ours).toEqual([]);
+        // Not vacuous: what is left out is complained about.
+        expect(complaints.join("\n")).toMatch(/vllm 0\.19\.0 requires flashinfer-cubin/);
+    },
+    HOUR,
+);
 
-test.each(["numpy", "triton", "transformers", "tokenizers", "xgrammar", "outlines_core", "numba", "cv2", "msgspec", "zmq", "tvm_ffi", "prometheus_client", "openai", "vllm.version"])(
+test.each([
+    "numpy",
+    "triton",
+    "transformers",
+    "tokenizers",
+    "xgrammar",
+    "outlines_core",
+    "numba",
+    "cv2",
+    "msgspec",
+    "zmq",
+    "tvm_ffi",
+    "prometheus_client",
+    "openai",
+    "vllm.version",
+])(
     "%s is imported on aarch64",
     (name) => {
         const { status, output } = root.run(`python3 -c 'import ${name}; print("imported", ${name}.__name__)'`, env);
