@@ -23,5 +23,5 @@ export default tseslint.config(
             "@typescript-eslint/no-unnecessary-type-assertion": "off",
         },
     },
-    { files: ["**/*.mjs", "**/*.mts"], ...tseslint.configs.disableTypeChecked },
+    { files: ["**/*.{cjs,mjs,mts}"], ...tseslint.configs.disableTypeChecked },
 );

@@ -11,6 +11,7 @@ const PROGRAM = [
     "assets",
     "sandbox/sources",
     "sandbox/wheelhouse",
+    "tools/compileCache.cjs",
     "index.ts",
     "Pulumi.yaml",
     "Pulumi.gh200.yaml",
