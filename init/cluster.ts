@@ -2,6 +2,7 @@ import * as fs from "node:fs";
 import * as https from "node:https";
 import * as os from "node:os";
 import * as path from "node:path";
+import { json } from "node:stream/consumers";
 import { KubeConfig } from "@kubernetes/client-node";
 import type { Problem } from "../components/internal/errors";
 
@@ -56,15 +57,12 @@ export async function apiServerVersion(context: string): Promise<string> {
     await config.applyToHTTPSOptions(options);
     return new Promise((resolve, reject) => {
         const request = https.get(`${server}/version`, options, (response) => {
-            let text = "";
-            response
-                .setEncoding("utf8")
-                .on("data", (chunk: string) => (text += chunk))
-                .once("end", () => {
-                    response.statusCode === 200
-                        ? resolve((JSON.parse(text) as { gitVersion: string }).gitVersion)
-                        : reject(new Error(`${server} answered ${response.statusCode}`));
-                });
+            if (response.statusCode !== 200) {
+                response.resume();
+                reject(new Error(`${server} answered ${response.statusCode}`));
+                return;
+            }
+            json(response).then((version) => resolve((version as { gitVersion: string }).gitVersion), reject);
         });
         request.on("timeout", () => request.destroy(new Error(`${server} did not answer within ${answerTimeoutMs / 1000} s`)));
         request.once("error", reject);

@@ -1,5 +1,6 @@
 import * as fs from "node:fs";
 import * as https from "node:https";
+import { text } from "node:stream/consumers";
 import type { Certificate } from "./pki";
 
 /** As much of the Kubernetes API as the sandbox needs to set itself up, without a client library and its start-up time. */
@@ -66,14 +67,10 @@ export class Api {
             const request = https.request(
                 { host: "127.0.0.1", port: this.port, servername: "localhost", agent: this.agent, method, path, timeout: 5000, headers },
                 (response) => {
-                    let text = "";
-                    response
-                        .setEncoding("utf8")
-                        .on("data", (chunk: string) => (text += chunk))
-                        .once("end", () => {
-                            const status = response.statusCode ?? 0;
-                            status >= 200 && status < 300 ? resolve(text) : reject(new ApiError(status, `${method} ${path.split("?")[0]}: ${messageOf(text)}`));
-                        });
+                    text(response).then((answer) => {
+                        const status = response.statusCode ?? 0;
+                        status >= 200 && status < 300 ? resolve(answer) : reject(new ApiError(status, `${method} ${path.split("?")[0]}: ${messageOf(answer)}`));
+                    }, reject);
                 },
             );
             request.on("timeout", () => request.destroy(new Error(`${method} ${path.split("?")[0]}: no answer in 5 s`)));

@@ -2,7 +2,7 @@ import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
 import { expect, test } from "vitest";
-import { UpdateEvents, shownLine } from "./events";
+import { UpdateEvents, lineFilter } from "./events";
 
 const urn = "urn:pulumi:sandbox::gh200-vllm::gh200-vllm:index:BuildStage$docker-build:index:Image::gh200-build-triton";
 const type = "docker-build:index:Image";
@@ -59,5 +59,12 @@ test.each([
     ],
     ["Resources:", "Resources:"],
 ])("a line of Pulumi's: %s", (line, shown) => {
-    expect(shownLine(line)).toBe(shown);
+    expect(lineFilter()(line)).toBe(shown);
+});
+
+test("a beginning is shown once, trouble and empty lines each time", () => {
+    const begins = " +  docker-build:index:Image gh200-build-triton creating (0s) ";
+    const trouble = " +  kubernetes:apps/v1:Deployment gh200-vllm creating (0s) warning: no node";
+    const filter = lineFilter();
+    expect([begins, begins, "", trouble, trouble, ""].map(filter)).toEqual([begins, undefined, "", trouble, trouble, ""]);
 });

@@ -75,12 +75,21 @@ const nameOf = (urn: string): string => urn.split("::").pop() ?? "";
 
 /**
  * Where the output is a file, Pulumi writes a line for every line of every build. What is left of them: each resource's
- * beginning and end, and whatever is wrong. Undefined for a line that is not shown.
+ * beginning and end, once, and whatever is wrong. Gives undefined for a line that is not shown.
  */
-export function shownLine(line: string): string | undefined {
-    const progress = /\b(creating|updating|deleting|replacing|reading|importing|refreshing) \(\d+s\)(.*)$/.exec(line)?.[2];
-    if (/^@ \w+ing/.test(line) || (progress !== undefined && progress.trim() !== "" && !/\b(error|warning):/.test(progress))) {
-        return undefined;
-    }
-    return line.replace(/\b((?:cre|upd|del|repl)\w*ed \([\d.]+s\).*?);? #\d+ .*$/, "$1");
+export function lineFilter(): (line: string) => string | undefined {
+    const told = new Set<string>();
+    return (line) => {
+        const [, tense, rest = ""] = /\b\w+(ing|ed) \([\d.]+s\)(.*)$/.exec(line) ?? [];
+        if (tense === undefined || /\b(error|warning):/.test(rest)) {
+            return /^@ \w+ing/.test(line) ? undefined : line;
+        }
+        const shown = line.replace(/;? #\d+ .*$/, "");
+        const isProgress = tense === "ing" && rest.trim() !== "";
+        if (isProgress || told.has(shown)) {
+            return undefined;
+        }
+        told.add(shown);
+        return shown;
+    };
 }

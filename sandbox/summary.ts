@@ -1,4 +1,3 @@
-import * as http from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { byBuildOrder } from "../status/report";
 import type { Api } from "./api";
@@ -103,31 +102,13 @@ function duration(seconds: BuildSeconds, stage: string): string {
     return found === undefined ? "" : `${found[1].toFixed(1)} s`;
 }
 
-function call(server: Server, path: string, body?: object): Promise<unknown> {
-    return new Promise((resolve, reject) => {
-        const request = http.request(
-            {
-                host: server.address,
-                port: PORT,
-                path,
-                method: body === undefined ? "GET" : "POST",
-                timeout: 30_000,
-                headers: { "content-type": "application/json" },
-            },
-            (response) => {
-                let text = "";
-                response
-                    .setEncoding("utf8")
-                    .on("data", (chunk: string) => (text += chunk))
-                    .once("end", () => {
-                        response.statusCode === 200
-                            ? resolve(JSON.parse(text))
-                            : reject(new Error(`${path} answers ${response.statusCode}: ${text.slice(0, 200)}`));
-                    });
-            },
-        );
-        request.on("timeout", () => request.destroy(new Error(`${path} does not answer`)));
-        request.once("error", reject);
-        request.end(body === undefined ? undefined : JSON.stringify(body));
+async function call(server: Server, path: string, body?: object): Promise<unknown> {
+    const post = body === undefined ? {} : { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
+    const answer = await fetch(`http://${server.address}:${PORT}${path}`, { ...post, signal: AbortSignal.timeout(30_000) }).catch((cause: unknown) => {
+        throw new Error(`${path} does not answer`, { cause });
     });
+    if (!answer.ok) {
+        throw new Error(`${path} answers ${answer.status}: ${(await answer.text()).slice(0, 200)}`);
+    }
+    return answer.json();
 }

@@ -5,7 +5,7 @@ import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { sandboxState } from "../tools/environment";
 import { clearStaleLocks } from "../tools/staleLock";
-import { type BuildSeconds, UpdateEvents, shownLine } from "./events";
+import { type BuildSeconds, UpdateEvents, lineFilter } from "./events";
 import { CHECKOUT, type Layout, readJson, writeFile } from "./layout";
 import { run } from "./processes";
 import { Problem, say } from "./report";
@@ -72,8 +72,9 @@ function runUpdate(layout: Layout, pulumi: Pulumi, events: string): Promise<numb
             },
         );
         if (child.stdout !== null) {
+            const filter = lineFilter();
             createInterface({ input: child.stdout }).on("line", (line) => {
-                const shown = shownLine(line);
+                const shown = filter(line);
                 if (shown !== undefined) {
                     say(shown);
                 }

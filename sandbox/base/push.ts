@@ -1,6 +1,7 @@
 import * as fs from "node:fs";
 import * as https from "node:https";
 import * as path from "node:path";
+import { text } from "node:stream/consumers";
 import { Problem } from "../report";
 import type { Base } from "./base";
 
@@ -70,11 +71,9 @@ function caller(registry: PushTarget) {
     return (method: string, at: string, headers: Record<string, string> = {}, body?: Buffer | fs.ReadStream): Promise<Answer> =>
         new Promise((resolve, reject) => {
             const request = https.request({ ...options, method, path: at, headers }, (response) => {
-                let text = "";
-                response.setEncoding("utf8");
-                response.on("data", (data: string) => (text += data));
-                response.on("end", () =>
-                    resolve({ what: `${method} ${at}`, status: response.statusCode ?? 0, location: response.headers.location, body: text }),
+                text(response).then(
+                    (answer) => resolve({ what: `${method} ${at}`, status: response.statusCode ?? 0, location: response.headers.location, body: answer }),
+                    reject,
                 );
             });
             request.on("error", reject);
