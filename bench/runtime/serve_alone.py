@@ -6,24 +6,28 @@
 A round starts native and every placement once, on the same four cores. The cores are drawn at random; the orders come in blocks that hold every
 order once, shuffled. Each server takes 11.5 GiB of weights from a checkpoint in memory and 7.5 GiB of KV cache; what vLLM logs of the start is
 kept. Then, in the first rounds, it decodes at every point: the median of seven windows of 33 tokens is its step. It is killed, and the card is
-empty again, before the next one touches it. A pair is one round's native over the same round's other (pairs.py). The first server of all only
-fills the compile cache and is in no round.
+empty again, before the next one touches it. A pair is one round's native over the same round's other (pairs.py). The first two servers of all only
+fill the caches and are in no round: the second still compiles for 7 to 10 s, in whatever placement it is.
 
 What decides the goal of load + KV + capture (load_and_init_s, by vLLM's own log), fixed before the runs on one card: the trimmed mean of pairs.py
-over all rounds of all those runs, joined; no round is left out, and the number of rounds follows from the time that was set, never from a result.
+over all rounds of all runs that were made this way, joined; no round is left out, and the number of rounds follows from the time that was set,
+never from a result. A first run of nine rounds (raw/alone-first.json), with one server that fills caches and imports that began apart, showed both
+faults; it is reported beside, not joined.
 The goal is met where that estimate is at most 1.05 of native. It is settled where the 95 percent interval lies on one side of 1.05. Beside it, and
 deciding nothing, stand the CPU seconds (user and system) of all the server's processes from its gate to /health, and the seconds that the
 hypervisor took from the whole machine meanwhile (steal).
 
 All servers of a run import vLLM before the first is measured, and wait there without CUDA: importing takes as long as the rest of a start.
 They are the launcher's own processes; what waits is their `vllm` command, which is made here. The engine is forked from the API server
-(VLLM_WORKER_MULTIPROC_METHOD), so that it does not import again. Managed memory: 20 GiB. Two runs at once on two cards share the host and its
+(VLLM_WORKER_MULTIPROC_METHOD), so that it does not import again. All begin to import at the same moment: the launcher asks NVML for the card's
+size first where it places memory, so native would otherwise always import, and take its memory, before the others. Managed memory: 20 GiB. Two runs at once on two cards share the host and its
 slow moments: enough for decode steps, but the start-up times of the two are then no independent pairs. Start-up is measured on one card, with
 nothing beside it.
 """
 
 import argparse
 import errno
+import fcntl
 import hashlib
 import itertools
 import json
@@ -36,7 +40,7 @@ import time
 from pathlib import Path
 
 from pairs import compare
-from serve import GIB, INNER, KV_HEADS, LAYERS, NATIVE, Server, card, make_model, prompts, until_empty, write_weights
+from serve import GIB, INNER, KV_HEADS, LAUNCHER, LAYERS, NATIVE, Server, card, make_model, prompts, until_empty, write_weights
 from serve_parity import BATCHES, BESIDE_KV_GIB, CONTEXTS, KV_GIB, WINDOW
 
 TIMES = ("weights_s", "load_s", "profile_s", "init_s", "load_and_init_s", "compile_s", "start_s", "cpu_s", "steal_s")
@@ -44,8 +48,11 @@ CORES = 4  # of a server while it is measured
 TICKS = os.sysconf("SC_CLK_TCK")  # per second, in /proc
 TIME_GOAL = 1.05  # of native's time
 WINDOWS = 7
+IMPORT = "import.lock"
 COMMAND = f"""#!{sys.executable}
-import os, sys
+import fcntl, os, sys
+with open(os.environ["BENCH_IMPORT"]) as lock:
+    fcntl.flock(lock, fcntl.LOCK_SH)  # until all are here
 import vllm.entrypoints.openai.api_server, vllm.model_executor.models.llama, vllm.v1.engine.core, vllm.v1.worker.gpu_worker
 from vllm.entrypoints.cli.main import main
 with open(os.environ["BENCH_GATE"]) as gate:
@@ -60,8 +67,13 @@ class WaitingServer(Server):
     def __init__(self, name: str, port: int, logs: Path, model: Path, settings: dict[str, str], *arguments: str, cores: list[int]):
         self.pipe = logs / f"gate-{port}"
         os.mkfifo(self.pipe)
-        told = {"BENCH_GATE": str(self.pipe), "PATH": f"{logs}:{os.environ['PATH']}", "VLLM_WORKER_MULTIPROC_METHOD": "fork"}
+        told = {"BENCH_GATE": str(self.pipe), "BENCH_IMPORT": str(logs / IMPORT), "PATH": f"{logs}:{os.environ['PATH']}", "VLLM_WORKER_MULTIPROC_METHOD": "fork"}
         super().__init__(name, port, logs, model, settings | told, *arguments, cores=cores)
+
+    def launched(self) -> None:
+        """Returns when the launcher has become the `vllm` command."""
+        while self.process.poll() is None and str(LAUNCHER) in Path(f"/proc/{self.process.pid}/cmdline").read_text():
+            time.sleep(0.1)
 
     def imported(self) -> None:
         """Returns when the process waits at its gate."""
@@ -170,12 +182,17 @@ def measure_rounds(told: argparse.Namespace, save) -> dict:
 
     result = card() | {"model": f"{LAYERS} layers, {KV_HEADS} KV heads, inner {INNER}", "arguments": sys.argv[3:], "rounds": []}
     try:
-        first = server("native")
-        planned = [{n: server(n) for n in order} for order in orders[:told.rounds]]
+        with open(told.outdir / IMPORT, "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            first = [server("native") for _ in range(2)]
+            planned = [{n: server(n) for n in order} for order in orders[:told.rounds]]
+            for each in servers:
+                each.launched()
+            time.sleep(1)  # the last ones' Python starts
         for each in servers:
             each.imported()
         print(f"{len(servers)} servers wait, {until - time.time():.0f} s are left", flush=True)
-        result["first"] = measure(first, cores[:-4], decode=False)
+        result["first"] = [measure(each, cores[:-4], decode=False) for each in first]
         for i, waiting in enumerate(planned):
             if time.time() > until:
                 break
