@@ -1,14 +1,15 @@
 import * as fs from "node:fs";
-import * as os from "node:os";
 import * as path from "node:path";
 import { expect, test } from "vitest";
+import { temporaryFolders } from "../tests/support/temporaryFolder";
 import { UpdateEvents, lineFilter } from "./events";
 
+const temporary = temporaryFolders();
 const urn = "urn:pulumi:sandbox::gh200-vllm::gh200-vllm:index:BuildStage$docker-build:index:Image::gh200-build-triton";
 const type = "docker-build:index:Image";
 
 function written(...events: object[]): UpdateEvents {
-    const file = path.join(fs.mkdtempSync(path.join(os.tmpdir(), "events-")), "events.json");
+    const file = path.join(temporary(), "events.json");
     const reader = new UpdateEvents(file);
     for (const event of events) {
         // Half a line at a time, as a reader that is faster than the writer sees it.

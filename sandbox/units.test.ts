@@ -1,13 +1,13 @@
 import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
-import * as os from "node:os";
 import * as path from "node:path";
 import { expect, test } from "vitest";
+import { temporaryFolders } from "../tests/support/temporaryFolder";
 import { createFolders, layoutOf, writeFile } from "./layout";
 import { pauseProgram } from "./pause";
 import { portOf } from "./ports";
 
-const temporary = (): string => fs.mkdtempSync(path.join(os.tmpdir(), "gh200-unit-"));
+const temporary = temporaryFolders();
 
 test("a sandbox is the same through a symbolic link, and before and after its folder exists", () => {
     const real = path.join(temporary(), "real");

@@ -45,6 +45,8 @@ export async function pulumiEnvironment(sandboxDir?: string): Promise<NodeJS.Pro
         // The builder's entry and certificates are the sandbox's too, and go with it.
         environment.BUILDX_CONFIG = path.join(sandboxDir, "buildx");
         environment.NODE_EXTRA_CA_CERTS = trustedAuthorities(sandboxDir);
+        // At each run the Kubernetes provider leaves the kubeconfig there, credentials and all (pulumi-kubernetes 4.25, writeKubeconfigToFile).
+        environment.TMPDIR = path.join(sandboxDir, "tmp");
     }
     return environment;
 }

@@ -66,5 +66,6 @@ export const secrets = {
     registryPassword: "Password of registry.username.",
     gitTokens: "Tokens of private git hosts, as JSON: an object of HOST and TOKEN.",
     hfToken: "Hugging Face token for gated models.",
-    kubeconfig: "kubeconfig of the cluster, as text; the ambient one where absent.",
+    kubeconfig:
+        "kubeconfig of the cluster, as text; the ambient one where absent. Of this one, pulumi-kubernetes leaves a copy that only its owner can read in the temporary folder at each run.",
 } as const;

@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import * as fs from "node:fs";
 import * as net from "node:net";
+import * as os from "node:os";
 import * as path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { probeBuilder, unreachableProblem } from "../../components/builder/probe";
@@ -315,16 +316,19 @@ describe("killed at any moment", () => {
 
 describe("secrets", () => {
     test(
-        "stand in no state, log, context or image",
+        "stand in no state, log, temporary file or image",
         async () => {
             const key = fs.readFileSync(sandbox.facts.builder.keyFile, "utf8").split("\n")[1] ?? "";
-            const secrets = [sandbox.password(), key];
+            const clusterKey = /client-key-data"?: "?([\w+/=]+)/.exec(fs.readFileSync(path.join(sandbox.folder, "kubeconfig"), "utf8"))?.[1] ?? "";
+            const secrets = [sandbox.password(), key, clusterKey];
             const state = sandbox.stateText();
             expect(state).toContain("ciphertext");
             const logs = fs
                 .readdirSync(path.join(sandbox.folder, "logs"), { withFileTypes: true, recursive: true })
                 .filter((entry) => entry.isFile())
                 .map((entry) => fs.readFileSync(path.join(entry.parentPath, entry.name), "utf8"));
+            const left = fs.readdirSync(os.tmpdir()).filter((name) => /^kubeconfig\d+$/.test(name));
+            const leftTexts = left.map((name) => fs.readFileSync(path.join(os.tmpdir(), name), "utf8"));
             const history = sandbox.buildctl("debug", "histories", "--format", "{{json .}}");
             const { deployRef } = await machine.outputs();
             const manifest = await registry(`/v2/vllm/gh200-vllm-cmm/manifests/${String(deployRef).split("@")[1]}`);
@@ -332,7 +336,7 @@ describe("secrets", () => {
             const image = await (await registry(`/v2/vllm/gh200-vllm-cmm/blobs/${config}`)).text();
             for (const secret of secrets) {
                 expect(secret.length).toBeGreaterThan(10);
-                for (const text of [state, history, image, ...logs]) {
+                for (const text of [state, history, image, ...logs, ...leftTexts]) {
                     expect(text.includes(secret)).toBe(false);
                 }
             }

@@ -23,6 +23,7 @@ export class LiveSandbox {
     /** What every machine of this run checks out, whatever happens to the real checkout meanwhile. */
     private readonly checkout = fs.mkdtempSync(path.join(os.tmpdir(), "gh200-checkout-"));
     private copies: ProgramCopy[] = [];
+    private homes: string[] = [];
 
     constructor(readonly folder = fs.mkdtempSync(path.join(os.tmpdir(), "gh200-sandbox-"))) {}
 
@@ -49,6 +50,7 @@ export class LiveSandbox {
         };
         const copy = new ProgramCopy(env, this.checkout);
         this.copies.push(copy);
+        this.homes.push(home);
         return new Machine(copy, home, sandboxState(this.folder).stackConfig);
     }
 
@@ -158,7 +160,9 @@ export class LiveSandbox {
         for (const copy of this.copies) {
             copy.remove();
         }
-        fs.rmSync(this.checkout, { recursive: true, force: true });
+        for (const folder of [this.checkout, ...this.homes]) {
+            fs.rmSync(folder, { recursive: true, force: true });
+        }
     }
 
     private main(...args: string[]): void {
