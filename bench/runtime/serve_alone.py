@@ -7,7 +7,7 @@ A round starts native and every placement once, on the same four cores. The core
 order once, shuffled. Each server takes 11.5 GiB of weights from a checkpoint in memory and 7.5 GiB of KV cache; what vLLM logs of the start is
 kept. Then, in the first rounds, it decodes at every point: the median of seven windows of 33 tokens is its step. It is killed, and the card is
 empty again, before the next one touches it. A pair is one round's native over the same round's other (pairs.py). The first two servers of all only
-fill the caches and are in no round: the second still compiles for 7 to 10 s, in whatever placement it is.
+fill the caches and are in no round: where they were empty, the second still compiles for 7 to 10 s, in whatever placement it is.
 
 What decides the goal of load + KV + capture (load_and_init_s, by vLLM's own log), fixed before the runs on one card: the trimmed mean of pairs.py
 over all rounds of all runs that were made this way, joined; no round is left out, and the number of rounds follows from the time that was set,
@@ -43,7 +43,7 @@ from pairs import compare
 from serve import GIB, INNER, KV_HEADS, LAUNCHER, LAYERS, NATIVE, Server, card, make_model, prompts, until_empty, write_weights
 from serve_parity import BATCHES, BESIDE_KV_GIB, CONTEXTS, KV_GIB, WINDOW
 
-TIMES = ("weights_s", "load_s", "profile_s", "init_s", "load_and_init_s", "compile_s", "start_s", "cpu_s", "steal_s")
+TIMES = ("weights_s", "load_s", "profile_s", "init_s", "load_and_init_s", "compile_s", "capture_piecewise_s", "capture_full_s", "start_s", "cpu_s", "steal_s")
 CORES = 4  # of a server while it is measured
 TICKS = os.sysconf("SC_CLK_TCK")  # per second, in /proc
 TIME_GOAL = 1.05  # of native's time
@@ -139,7 +139,7 @@ def times(native: list[float], other: list[float]) -> dict:
 def summary(rounds: list[dict[str, dict]]) -> dict:
     decoded = [r for r in rounds if "step_ms" in r["native"]]
     columns = ["native", *sorted(set(rounds[0]) - {"native"})]
-    start = {what: {n: [r[n][what] for r in rounds] for n in columns} for what in TIMES if what in rounds[0]["native"]}
+    start = {what: {n: [r[n][what] for r in rounds] for n in columns} for what in TIMES if all(what in r["native"] for r in rounds)}
     compared = [what for what in start if what != "steal_s"]  # of steal there may be none
     step = {point: {n: [r[n]["step_ms"][point] for r in decoded] for n in columns} for point in (decoded[0]["native"]["step_ms"] if decoded else ())}
     reference = decoded[0]["native"]["tokens"] if decoded else None
