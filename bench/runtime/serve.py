@@ -111,8 +111,8 @@ def facts(log: str) -> dict:
     }
     numbers = {name: float(found[1]) for name, pattern in patterns.items() if (found := re.search(pattern, log))}
     for kind in ("piecewise", "full"):  # the bar's last rate is the mean over all of its sizes
-        if found := re.search(rf"{kind.upper()}\): 100%.*?(\d+)/\1 .*?([\d.]+)it/s", log):
-            numbers[f"capture_{kind}_s"] = round(int(found[1]) / float(found[2]), 3)
+        if found := re.findall(rf"{kind.upper()}\): 100%[^\r\n]*?(\d+)/\1 [^\r\n]*?([\d.]+)it/s", log):
+            numbers[f"capture_{kind}_s"] = round(int(found[-1][0]) / float(found[-1][1]), 3)
     if "init_engine_s" in numbers:
         numbers["init_s"] = round(numbers["init_engine_s"] - numbers.get("compile_s", 0), 3)  # profile, KV cache and capture
         numbers["load_and_init_s"] = round(numbers["load_s"] + numbers["init_s"], 3)
