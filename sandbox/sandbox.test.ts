@@ -5,6 +5,7 @@ import * as path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { CHECKOUT, type Layout, layoutOf, readJson } from "./layout";
+import { withLock } from "./lock";
 import { traces } from "./traces";
 
 // The real daemons on this machine: needs root, and the tools that `npm run sandbox` prepares.
@@ -100,7 +101,9 @@ describe("sandbox", () => {
                 await up(first);
                 const now = state(first).processes;
                 expect(now[name]).not.toEqual(was[name]);
-                expect({ ...now, [name]: undefined }).toEqual({ ...was, [name]: undefined });
+                // A controller manager that is still starting does not survive the loss of its API.
+                const alsoGone = ["etcd", "kube-apiserver"].includes(name) ? { "kube-controller-manager": undefined } : {};
+                expect({ ...now, [name]: undefined, ...alsoGone }).toEqual({ ...was, [name]: undefined, ...alsoGone });
             }
         },
         5 * MINUTE,
@@ -144,11 +147,12 @@ describe("sandbox", () => {
     );
 
     test(
-        "two starts at once: one does the work, the other says so",
+        "a start beside another up or down is refused, and done once that has ended",
         async () => {
-            const [one, other] = await Promise.all([command(first, "up", "--no-up"), command(first, "up", "--no-up")]);
-            expect([one.status, other.status].sort()).toEqual([0, 1]);
-            expect(one.output + other.output).toContain("another up or down of this sandbox is running");
+            const { status, output } = await withLock(first, () => command(first, "up", "--no-up"));
+            expect(status, output).toBe(1);
+            expect(output).toContain("another up or down of this sandbox is running");
+            await up(first);
         },
         MINUTE,
     );
