@@ -29,22 +29,6 @@ test("an image that is built is timed, one that stays is not", () => {
     expect(written(...same).seconds).toEqual({});
 });
 
-test("of a failed build the end of the log is told", () => {
-    const lines = Array.from({ length: 30 }, (_, index) => ({ diagnosticEvent: { urn, message: `#7 ${index} größer\n`, severity: "info", ephemeral: true } }));
-    const [failure, ...others] = written(...lines, { resOpFailedEvent: { metadata: { urn, type } } }).failures();
-    expect(others).toEqual([]);
-    expect(failure?.name).toBe("gh200-build-triton");
-    expect(failure?.log).toHaveLength(20);
-    expect(failure?.log.at(-1)).toBe("#7 29 größer");
-});
-
-test("the log is without the marks that colour it at a terminal", () => {
-    const marked = ["<{%reset%}>#11 DONE 0.1s<{%reset%}>\n", "<{%reset%}><{%reset%}>\n"].map((message) => ({
-        diagnosticEvent: { urn, message, severity: "info", ephemeral: true },
-    }));
-    expect(written(...marked, { resOpFailedEvent: { metadata: { urn, type } } }).failures()[0]?.log).toEqual(["#11 DONE 0.1s"]);
-});
-
 test.each([
     ["@ updating......", undefined],
     [" +  docker-build:index:Image gh200-build-triton creating (0s) ", " +  docker-build:index:Image gh200-build-triton creating (0s) "],

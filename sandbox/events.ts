@@ -4,22 +4,16 @@ import * as fs from "node:fs";
 export type BuildSeconds = Record<string, number>;
 
 const IMAGE = "docker-build:index:Image";
-// What a compiler says last is why it failed; a screen holds no more.
-const TAIL = 20;
 
 interface EngineEvent {
     resourcePreEvent?: { metadata: { op: string; urn: string; type: string } };
     resOutputsEvent?: { metadata: { urn: string } };
-    resOpFailedEvent?: { metadata: { urn: string; type: string } };
-    diagnosticEvent?: { urn?: string; message: string; severity: string; ephemeral?: boolean };
 }
 
 /** Reads the engine's events while the update runs. They carry whole seconds; a stage that takes a third of one is timed by when its events arrive. */
 export class UpdateEvents {
     readonly seconds: BuildSeconds = {};
     private readonly began = new Map<string, number>();
-    private readonly logs = new Map<string, string[]>();
-    private readonly failed = new Set<string>();
     private offset = 0;
     private rest: Buffer = Buffer.alloc(0);
 
@@ -41,12 +35,7 @@ export class UpdateEvents {
         }
     }
 
-    /** The end of the build log of each image that failed. Pulumi shows such lines in passing only. */
-    failures(): { name: string; log: string[] }[] {
-        return [...this.failed].map((urn) => ({ name: nameOf(urn), log: this.logs.get(urn) ?? [] }));
-    }
-
-    private take({ resourcePreEvent, resOutputsEvent, resOpFailedEvent, diagnosticEvent }: EngineEvent): void {
+    private take({ resourcePreEvent, resOutputsEvent }: EngineEvent): void {
         const before = resourcePreEvent?.metadata;
         if (before?.type === IMAGE && before.op !== "same") {
             this.began.set(before.urn, Date.now());
@@ -56,20 +45,8 @@ export class UpdateEvents {
         if (began !== undefined) {
             this.seconds[nameOf(done)] = (Date.now() - began) / 1000;
         }
-        if (resOpFailedEvent?.metadata.type === IMAGE) {
-            this.failed.add(resOpFailedEvent.metadata.urn);
-        }
-        if (diagnosticEvent?.urn !== undefined && diagnosticEvent.ephemeral === true && diagnosticEvent.severity === "info") {
-            const lines = plain(diagnosticEvent.message)
-                .split("\n")
-                .filter((line) => line.trim() !== "");
-            this.logs.set(diagnosticEvent.urn, [...(this.logs.get(diagnosticEvent.urn) ?? []), ...lines].slice(-TAIL));
-        }
     }
 }
-
-/** Without Pulumi's marks for colours, which events carry where a terminal would show them. */
-const plain = (message: string): string => message.replace(/<\{%[^%]*%\}>/g, "");
 
 const nameOf = (urn: string): string => urn.split("::").pop() ?? "";
 

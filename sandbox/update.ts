@@ -31,10 +31,6 @@ export async function update(layout: Layout, pulumi: Pulumi): Promise<void> {
     try {
         const status = await runUpdate(layout, pulumi, file);
         events.read();
-        for (const { name, log } of events.failures()) {
-            say(`The build log of ${name} ends:`);
-            log.forEach((line) => say(`  ${line.slice(0, 400)}`));
-        }
         if (status !== 0) {
             throw new Problem(`pulumi up ended with ${status}; nothing is retried: mend the cause above and run the same command again`);
         }
