@@ -12,7 +12,8 @@ fill the caches and are in no round: where they were empty, the second still com
 What decides the goal of load + KV + capture (load_and_init_s, by vLLM's own log), fixed before the runs on one card: the trimmed mean of pairs.py
 over all rounds of all runs that were made this way, joined; no round is left out, and the number of rounds follows from the time that was set,
 never from a result. A first run of nine rounds (raw/alone-first.json), with one server that fills caches and imports that began apart, showed both
-faults; it is reported beside, not joined.
+faults; it is reported beside, not joined. Neither is the run of nine rounds of raw/alone-one-card.json: it is of a worker that did not yet leave
+what was imported out of vLLM's garbage collections.
 The goal is met where that estimate is at most 1.05 of native. It is settled where the 95 percent interval lies on one side of 1.05. Beside it, and
 deciding nothing, stand the CPU seconds (user and system) of all the server's processes from its gate to /health, and the seconds that the
 hypervisor took from the whole machine meanwhile (steal).

@@ -6,6 +6,7 @@ Run by test_worker.py under the stand-in CUDA runtime. Prints one JSON object.
 
 import contextlib
 import ctypes
+import gc
 import json
 import sys
 import types
@@ -67,6 +68,7 @@ worker.vllm_config = types.SimpleNamespace(model_config=worker.model_config, par
 
 
 def init_device(self):
+    out["frozen_before_cuda"] = not torch.cuda.is_initialized() and gc.get_freeze_count()
     torch.cuda.set_device(0)
     self.init_snapshot = mem_utils.MemorySnapshot(device=self.device)
     self.requested_memory = gpu_worker.request_memory(self.init_snapshot, self.cache_config)
@@ -83,6 +85,14 @@ gpu_worker.Worker.get_kv_cache_spec = lambda self: self.model_runner.get_kv_cach
 
 out = {}
 worker.init_device()
+gc.collect()
+cycle = [torch.empty(2 * MIB, dtype=torch.uint8, device="cuda")]
+cycle.append(cycle)
+held = torch.cuda.memory_allocated()
+del cycle
+gc.collect()
+out["collected_bytes"] = held - torch.cuda.memory_allocated()
+torch.cuda.empty_cache()
 out["snapshot_mib"] = [worker.init_snapshot.total_memory // MIB, worker.init_snapshot.free_memory // MIB, worker.requested_memory // MIB]
 library = load(settings.handed().library)
 worker.load_model()

@@ -32,6 +32,8 @@ def test_phases(version, placement, tmp_path):
     for name in ("beside", "graphs"):
         assert out["places"][name][0] == within and out["places"][name][2] != -1  # a late segment never lies on the host
     assert out["after_mib"][3] >= 0  # memory outside PyTorch is never negative
+    assert out["frozen_before_cuda"] > 100_000  # what was imported is left out of vLLM's collections
+    assert out["collected_bytes"] == 2 * MIB  # what comes after is not
 
 
 @pytest.mark.parametrize("version", VERSIONS)

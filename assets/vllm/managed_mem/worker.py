@@ -1,6 +1,7 @@
 """The worker class: weights and KV cache come from memory pools over our segments. Public PyTorch API only."""
 
 import contextlib
+import gc
 import os
 
 import torch
@@ -19,6 +20,9 @@ START_UP = 1 << 30
 
 class ManagedWorker(Worker):
     def init_device(self) -> None:
+        # vLLM collects garbage in full seven times until it serves, 0.4 s each, most of it over the objects of what was imported. They are left out
+        # until vLLM unfreezes them after the capture. Nothing on the GPU is among them: nothing lies there yet.
+        gc.freeze()
         self._settings = handed()
         if self._settings is None:
             refuse("worker: MANAGED_MEM is unset in the engine's process; accepted: the launcher's value; pass the environment on")
