@@ -14,7 +14,7 @@ const approve = by("tests/program/approval.test.ts", '["approval/approve.ts", "-
 export const commands: Record<string, Handling> = {
     "npm run sandbox": by("tests/live/liveSandbox.ts", 'this.main("up", '),
     "npm test": needs("itself: it runs this test"),
-    "npm run init": needs("a person at a terminal; tests/unit/init.test.ts has the questions and what they accept"),
+    "npm run init": needs("a person at a terminal; tests/unit/init*.test.ts have the questions and what they accept"),
     "npm run init -- --yes --stack prod --builder tcp://gh200.example:1234 --builder-ca ca.pem --builder-cert cert.pem --builder-key key.pem --registry registry.example/vllm --user ci --context gh200 --node root@gh200.example --builder-place serving-stops --model Qwen/Qwen2.5-7B-Instruct --approver none":
         by("tests/program/init.test.ts", 'init("--yes", "--offline", "--stack", "made", ...answers)'),
     "npm run pulumi -- preview --stack gh200": by("tests/program/preview.test.ts", '["preview", "--stack", "gh200"]'),

@@ -1,92 +1,37 @@
 import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
-import * as http from "node:http";
-import * as https from "node:https";
-import type { AddressInfo } from "node:net";
 import * as path from "node:path";
 import * as yaml from "yaml";
-import { afterEach, beforeAll, describe, expect, test, vi } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import { sections } from "../../components/config/schema";
 import { problemLine } from "../../components/internal/errors";
 import { planNode } from "../../components/node/planNode";
 import type { Answers } from "../../init/answers";
 import { declare } from "../../init/declaration";
-import { askAll } from "../../init/dialogue";
-import { answerProblems, byFlag, missingProblems } from "../../init/problems";
-import { questions, steps } from "../../init/questions";
-import { type Reached, reachBuilder, reachCluster, reachRegistry } from "../../init/reach";
+import { answerProblems, missingProblems } from "../../init/problems";
+import { questions } from "../../init/questions";
 import { stackFileText } from "../../init/stackFile";
+import { writeCertificatePair } from "../support/certificatePair";
+import { answerLines, completeAnswers } from "../support/initAnswers";
 import { egmOff } from "../support/nodeTexts";
 import { repositoryRoot } from "../support/stackFile";
-import { standInBuildkits } from "../support/standInBuildkit";
 import { temporaryFolders, writeTree } from "../support/temporaryFolder";
 
 const temporaryFolder = temporaryFolders();
-const standInBuildkit = standInBuildkits();
 
-/** A complete set of answers that nothing is wrong with. */
-const complete: Answers = {
-    stack: "prod",
-    builder: "tcp://localhost:1234",
-    registry: "registry.example/vllm",
-    repository: "gh200-vllm-cmm",
-    user: "none",
-    context: "none",
-    node: "none",
-    profile: "driver",
-    "builder-place": "elsewhere",
-    "builder-memory": "400",
-    "builder-cores": "72",
-    managed: "200",
-    model: "Qwen/Qwen2.5-7B-Instruct",
-    "max-model-len": "8192",
-    weights: "14.2",
-    "model-config": "none",
-    approver: "none",
-};
-
-const lines = (answers: Answers) => answerProblems(answers).map(problemLine);
-
-let tls: { key: string; cert: string; folder: string };
+let tls: { cert: string; folder: string };
 beforeAll(() => {
     const folder = fs.mkdtempSync("/tmp/gh200-init-test-");
-    const make = (name: string) =>
-        execFileSync(
-            "openssl",
-            [
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:prime256v1",
-                "-nodes",
-                "-days",
-                "2",
-                "-subj",
-                `/CN=${name}`,
-                "-addext",
-                "subjectAltName=DNS:localhost,IP:127.0.0.1",
-                "-keyout",
-                path.join(folder, `${name}.key`),
-                "-out",
-                path.join(folder, `${name}.pem`),
-            ],
-            { stdio: "ignore" },
-        );
-    make("one");
-    make("other");
-    tls = { folder, key: fs.readFileSync(path.join(folder, "one.key"), "utf8"), cert: fs.readFileSync(path.join(folder, "one.pem"), "utf8") };
+    ["one", "other"].forEach((name) => writeCertificatePair(folder, name));
+    tls = { folder, cert: fs.readFileSync(path.join(folder, "one.pem"), "utf8") };
     return () => fs.rmSync(folder, { recursive: true, force: true });
 });
-
-afterEach(() => vi.unstubAllEnvs());
 
 describe("the stack file", () => {
     const parsed = (text: string) => yaml.parse(text) as { config: Record<string, Record<string, unknown>> } & Record<string, unknown>;
 
     test("holds what was answered, each value with its meaning, and passes the program's own schemas", () => {
-        const text = stackFileText(declare(complete));
+        const text = stackFileText(declare(completeAnswers));
         expect(text).toContain(
             [
                 "  gh200-vllm:node:",
@@ -114,7 +59,12 @@ describe("the stack file", () => {
 
     test("has the certificates as text and never the key", () => {
         const text = stackFileText(
-            declare({ ...complete, "builder-ca": `${tls.folder}/one.pem`, "builder-cert": `${tls.folder}/one.pem`, "builder-key": `${tls.folder}/one.key` }),
+            declare({
+                ...completeAnswers,
+                "builder-ca": `${tls.folder}/one.pem`,
+                "builder-cert": `${tls.folder}/one.pem`,
+                "builder-key": `${tls.folder}/one.key`,
+            }),
         );
         expect(parsed(text).config["gh200-vllm:builder"]).toEqual({ endpoint: "tcp://localhost:1234", caCertificate: tls.cert, clientCertificate: tls.cert });
         expect(text).not.toContain("PRIVATE KEY");
@@ -123,7 +73,7 @@ describe("the stack file", () => {
     test("keeps of the file that it takes the place of what only Pulumi can make, and nothing else", () => {
         const before =
             "encryptionsalt: v1:salt\nconfig:\n  gh200-vllm:registryPassword:\n    secure: v1:secret\n  gh200-vllm:builder:\n    endpoint: tcp://old:1\n  gh200-vllm:sources: { src-vllm: { ref: old } }\n";
-        const after = parsed(stackFileText(declare(complete), before));
+        const after = parsed(stackFileText(declare(completeAnswers), before));
         expect(after.encryptionsalt).toBe("v1:salt");
         expect(after.config["gh200-vllm:registryPassword"]).toEqual({ secure: "v1:secret" });
         expect(after.config["gh200-vllm:builder"]).toEqual({ endpoint: "tcp://localhost:1234" });
@@ -133,7 +83,7 @@ describe("the stack file", () => {
     test("declares a node that was measured by what it said", () => {
         const saved = temporaryFolder();
         writeTree(saved, { "nvidia-smi": egmOff["nvidia-smi"]!, "numactl.txt": egmOff["numactl --hardware"]!, params: egmOff["/proc/driver/nvidia/params"]! });
-        const { node } = declare({ ...complete, profile: undefined, node: saved });
+        const { node } = declare({ ...completeAnswers, profile: undefined, node: saved });
         expect(node).toMatchObject({ hbmMiB: 97_871, egmEnabled: false, coherentMode: "numa", lpddrGiB: 480 });
         expect(planNode(node!).plan.profile).toBe("numa");
     });
@@ -142,7 +92,7 @@ describe("the stack file", () => {
         const saved = temporaryFolder();
         const busy = egmOff["nvidia-smi"]!.replace(" 512 MiB", " 97000 MiB");
         writeTree(saved, { "nvidia-smi": busy, "numactl.txt": egmOff["numactl --hardware"]!, params: egmOff["/proc/driver/nvidia/params"]! });
-        expect(lines({ ...complete, profile: undefined, node: saved })).toEqual([
+        expect(answerLines({ ...completeAnswers, profile: undefined, node: saved })).toEqual([
             `--node: ${saved}: leaves nothing of the HBM; accepted: below 97871 less a reserve`,
         ]);
     });
@@ -153,7 +103,7 @@ describe("the stack file", () => {
             "config.json": '{"num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4, "hidden_size": 3584}',
             "nested.json": '{"text_config": {"num_hidden_layers": 2, "num_attention_heads": 8, "hidden_size": 64, "head_dim": 16}}',
         });
-        const shape = (file: string) => declare({ ...complete, "model-config": path.join(folder, file) }).serving.modelShape;
+        const shape = (file: string) => declare({ ...completeAnswers, "model-config": path.join(folder, file) }).serving.modelShape;
         expect(shape("config.json")).toEqual({ weightsGiB: 14.2, layers: 28, kvHeads: 4, headDim: 128 });
         expect(shape("nested.json")).toEqual({ weightsGiB: 14.2, layers: 2, kvHeads: 8, headDim: 16 });
     });
@@ -161,7 +111,7 @@ describe("the stack file", () => {
 
 describe("a bad answer", () => {
     test("is absent from good answers", () => {
-        expect([...missingProblems(complete), ...answerProblems(complete)]).toEqual([]);
+        expect([...missingProblems(completeAnswers), ...answerProblems(completeAnswers)]).toEqual([]);
     });
 
     test.each<[Answers, string]>([
@@ -208,19 +158,19 @@ describe("a bad answer", () => {
             "--node: root@gh200: is not asked with --offline; accepted: a folder with what was saved on the node, or none; --node none --profile PROFILE",
         ],
     ])("%j", (change, line) => {
-        expect(lines({ ...complete, ...change })).toEqual([line]);
+        expect(answerLines({ ...completeAnswers, ...change })).toEqual([line]);
     });
 
     test("of a model that does not fit says by how much, in the terms of the flags", () => {
         const folder = temporaryFolder();
         writeTree(folder, { "config.json": '{"num_hidden_layers": 80, "num_attention_heads": 64, "num_key_value_heads": 8, "hidden_size": 8192}' });
-        expect(lines({ ...complete, "model-config": path.join(folder, "config.json"), weights: "900" })).toEqual([
+        expect(answerLines({ ...completeAnswers, "model-config": path.join(folder, "config.json"), weights: "900" })).toEqual([
             "--weights: 900: exceeds 91.8 GiB of HBM and 104.4 GiB of host memory by 703.8 GiB; accepted: weights that fit; raise --managed, turn EGM off, take more GPUs, or quantise",
         ]);
     });
 
     test("and every other one is told at once, and every missing one", () => {
-        expect(lines({ ...complete, builder: "x", registry: "y", model: "z z" }).map((line) => line.split(":")[0])).toEqual([
+        expect(answerLines({ ...completeAnswers, builder: "x", registry: "y", model: "z z" }).map((line) => line.split(":")[0])).toEqual([
             "--model",
             "--builder",
             "--registry",
@@ -249,161 +199,12 @@ describe("a bad answer", () => {
         execFileSync("openssl", ["x509", "-in", `${folder}/one.pem`, "-signkey", `${folder}/one.key`, "-days", "-1", "-out", `${folder}/expired.pem`], {
             stdio: "ignore",
         });
-        expect(lines({ ...complete, "builder-cert": `${folder}/one.pem`, "builder-key": `${folder}/other.key` })).toEqual([
+        expect(answerLines({ ...completeAnswers, "builder-cert": `${folder}/one.pem`, "builder-key": `${folder}/other.key` })).toEqual([
             `--builder-key: ${folder}/other.key: is not the key of ${folder}/one.pem; accepted: the key that the certificate was made with`,
         ]);
-        expect(lines({ ...complete, "builder-ca": `${folder}/expired.pem` })).toEqual([
+        expect(answerLines({ ...completeAnswers, "builder-ca": `${folder}/expired.pem` })).toEqual([
             expect.stringMatching(/^--builder-ca: .*expired\.pem: expired on .* GMT; accepted: a file with a certificate as PEM text$/),
         ]);
-    });
-});
-
-describe("behind an address", () => {
-    const told = ({ found, problems }: Reached, answers: Answers) => [...found, ...byFlag(answers, problems).map(problemLine)];
-
-    test("a builder is judged as before every build", async () => {
-        const ask = async (answers: Answers) => told(await reachBuilder(answers), answers);
-        const native = { ...complete, builder: await standInBuildkit({ version: "v0.34.2", platforms: ["linux/arm64"] }) };
-        expect(await ask(native)).toEqual(["BuildKit v0.34.2 answers, and runs on linux/arm64"]);
-        const emulating = { ...complete, builder: await standInBuildkit({ version: "v0.34.2", platforms: ["linux/amd64", "linux/arm64"] }) };
-        expect(await ask(emulating)).toEqual([
-            expect.stringMatching(
-                /^--builder: tcp:\/\/127\.0\.0\.1:\d+: runs on linux\/amd64 and only emulates linux\/arm64, which turns hours into days; accepted: /,
-            ),
-        ]);
-        const dead = { ...complete, builder: "tcp://127.0.0.1:1" };
-        expect(await ask(dead)).toEqual([
-            expect.stringMatching(
-                /^--builder: tcp:\/\/127\.0\.0\.1:1: no BuildKit daemon answered within 4 s \(.*ECONNREFUSED.*\); accepted: a daemon that trusts --builder-cert and is signed by --builder-ca; start buildkitd there, or correct --builder$/,
-            ),
-        ]);
-    });
-
-    test("a registry answers /v2/, with or without a question for a login", async () => {
-        const statuses = { open: 200, login: 401, none: 404 };
-        const server = http.createServer((request, response) => {
-            const status = statuses[current];
-            response.writeHead(request.url === "/v2/" ? status : 500, status === 401 ? { "www-authenticate": 'Basic realm="registry"' } : {}).end();
-        });
-        let current: keyof typeof statuses = "open";
-        await new Promise<void>((listening) => server.listen(0, listening));
-        const host = `localhost:${(server.address() as AddressInfo).port}`;
-        const ask = async (answers: Answers) => told(await reachRegistry(answers), answers);
-        const answers = { ...complete, registry: `${host}/vllm` };
-        expect(await ask(answers)).toEqual([`${host} answers, and needs no login`]);
-        current = "login";
-        expect(await ask(answers)).toEqual([`${host} answers, and wants a login; none is declared, so Docker's own on each machine counts`]);
-        expect(await ask({ ...answers, user: "ci" })).toEqual([`${host} answers, and wants a login`]);
-        current = "none";
-        expect(await ask(answers)).toEqual([
-            expect.stringMatching(
-                /^--registry: localhost:\d+\/vllm: no registry answers https:\/\/localhost:\d+\/v2\/ \(.*answered 404 Not Found\); accepted: /,
-            ),
-        ]);
-        server.close();
-    });
-
-    test("a cluster is the context's API server", async () => {
-        const folder = temporaryFolder();
-        const server = https.createServer(
-            { key: tls.key, cert: tls.cert },
-            (request, response) => void response.end(request.url === "/version" ? '{"gitVersion": "v1.34.1"}' : "{}"),
-        );
-        await new Promise<void>((listening) => server.listen(0, listening));
-        const kubeconfig = (port: number) => ({
-            ...{ apiVersion: "v1", kind: "Config", "current-context": "gh200" },
-            clusters: [{ name: "c", cluster: { server: `https://localhost:${port}`, "certificate-authority-data": Buffer.from(tls.cert).toString("base64") } }],
-            users: [{ name: "u", user: { token: "t" } }],
-            contexts: [{ name: "gh200", context: { cluster: "c", user: "u" } }],
-        });
-        const file = path.join(folder, "kubeconfig");
-        fs.writeFileSync(file, yaml.stringify(kubeconfig((server.address() as AddressInfo).port)));
-        vi.stubEnv("KUBECONFIG", file);
-        const answers = { ...complete, context: "gh200" };
-        expect(told(await reachCluster(answers), answers)).toEqual(["Kubernetes v1.34.1 answers"]);
-        expect(lines({ ...complete, context: "other" })).toEqual([
-            "--context: other: is no context of the kubeconfig; accepted: gh200, none; set KUBECONFIG, or take --context none for a cluster that is still to come",
-        ]);
-        server.close();
-        fs.writeFileSync(file, yaml.stringify(kubeconfig(1)));
-        expect(told(await reachCluster(answers), answers)).toEqual([
-            expect.stringMatching(/^--context: gh200: its API server does not answer \(.*ECONNREFUSED.*\); accepted: /),
-        ]);
-        vi.stubEnv("KUBECONFIG", path.join(folder, "none"));
-        expect(lines(answers)).toEqual([
-            "--context: gh200: there is no kubeconfig here; accepted: a context of the ambient kubeconfig, or none; set KUBECONFIG, or take --context none for a cluster that is still to come",
-        ]);
-        expect(told(await reachCluster(complete), complete)).toEqual(["no cluster is named: an update takes the kubeconfig's current context"]);
-    });
-});
-
-describe("a dialogue", () => {
-    /** A terminal whose person types these answers; it fails where more are asked for. */
-    function typing(...typed: string[]) {
-        const said: string[] = [];
-        return {
-            said,
-            left: typed,
-            say: (line: string) => void said.push(line),
-            ask: (prompt: string) => {
-                const answer = typed.shift();
-                said.push(prompt + answer);
-                return answer === undefined ? Promise.reject(new Error(`nobody answers ${prompt}`)) : Promise.resolve(answer);
-            },
-        };
-    }
-    const step = (title: string) => steps.filter((one) => one.title === title);
-
-    test("asks again until an answer is right, and offers the default", async () => {
-        const terminal = typing("registry.example", "registry.example/vllm", "", "ci");
-        const answers = await askAll(step("Registry"), { offline: "yes" }, terminal);
-        expect(answers).toMatchObject({ registry: "registry.example/vllm", repository: "gh200-vllm-cmm", user: "ci" });
-        expect(terminal.said).toContain("  --registry: registry.example: is no registry and namespace; accepted: HOST/NAMESPACE");
-        expect(terminal.said).toContain("--repository [gh200-vllm-cmm]: ");
-    });
-
-    test("does not ask what a flag has answered, unless it is wrong", async () => {
-        const terminal = typing("tcp://localhost:1");
-        const answers = await askAll(step("Builder"), { offline: "yes", builder: "localhost:1" }, terminal);
-        expect(answers.builder).toBe("tcp://localhost:1");
-    });
-
-    test("warns of what does not answer, and asks the step again or keeps it, as the person says", async () => {
-        const alive = await standInBuildkit({ version: "v0.34.2", platforms: ["linux/arm64"] });
-        const again = typing("tcp://127.0.0.1:1", "no", alive);
-        expect((await askAll(step("Builder"), {}, again)).builder).toBe(alive);
-        expect(again.said).toContain("  BuildKit v0.34.2 answers, and runs on linux/arm64");
-        const kept = typing("tcp://127.0.0.1:1", "");
-        expect((await askAll(step("Builder"), {}, kept)).builder).toBe("tcp://127.0.0.1:1");
-        expect(kept.said).toContainEqual(expect.stringMatching(/^ {2}warning: --builder: tcp:\/\/127\.0\.0\.1:1: no BuildKit daemon answered/));
-    });
-
-    test("takes a choice by its number, starts again where EGM is not acknowledged, and offers what follows from the node", async () => {
-        const terminal = typing("", "3", "", "", "egm-numa", "yes", "2", "", "", "");
-        const answers = await askAll(step("Node"), { offline: "yes" }, terminal);
-        expect(terminal.left).toEqual([]);
-        expect(answers).toMatchObject({
-            profile: "egm-numa",
-            "acknowledge-egm": "yes",
-            "builder-place": "serving-stops",
-            "builder-memory": "101",
-            "builder-cores": "72",
-        });
-        expect(answerProblems(answers)).toEqual([]);
-    });
-
-    test("asks a step again where an answer rules out one before it", async () => {
-        const folder = temporaryFolder();
-        writeTree(folder, { "config.json": '{"num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4, "hidden_size": 3584}' });
-        const config = path.join(folder, "config.json");
-        const terminal = typing("some/model", "9000000", "14.2", config, "", "8192", "", "");
-        const answers = await askAll(
-            step("Model"),
-            { ...complete, model: undefined, "max-model-len": undefined, weights: undefined, "model-config": undefined, offline: "yes" },
-            terminal,
-        );
-        expect(answers).toMatchObject({ model: "some/model", "max-model-len": "8192", weights: "14.2", "model-config": config });
-        expect(terminal.said).toContainEqual(expect.stringMatching(/^ {2}--max-model-len: 9000000: is more than the \d+ tokens whose KV cache fits/));
     });
 });
 
