@@ -26,7 +26,7 @@ if os.environ.get("MANAGED_MEM"):
         hooks.install(settings.handed())
     except Exception as error:
         # `site` prints an exception and goes on, which would leave the process unmanaged.
-        sys.stderr.write(f"managed-mem: sitecustomize: {type(error).__name__}: {error}; accepted: the package of this image; rebuild the image\n")
+        sys.stderr.write(f"managed-mem: refused: sitecustomize: {type(error).__name__}: {error}; accepted: the package of this image; rebuild the image\n")
         sys.stderr.flush()
         os._exit(78)
 

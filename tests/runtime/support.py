@@ -74,7 +74,7 @@ def last_json(done: subprocess.CompletedProcess) -> dict:
 
 
 def assert_refused(done: subprocess.CompletedProcess, *words: str) -> None:
-    lines = [line for line in done.stderr.splitlines() if line.startswith("managed-mem:")]
+    lines = [line for line in done.stderr.splitlines() if line.startswith("managed-mem: refused: ")]
     assert done.returncode == 78, (done.returncode, done.stderr[-1500:])
     assert all(word in lines[-1] for word in words), lines
     assert "Traceback" not in done.stderr

@@ -15,13 +15,13 @@ REFUSED = 78
 
 
 def refuse(message: str) -> NoReturn:
-    """Ends the process with one line.
+    """Ends the process with one line, which `refused` tells from what is only said: whoever reads a log finds it by that word.
 
     os._exit, because an exception raised inside an import hook or a plug-in is caught and logged by its callers,
     and the process would go on with unmanaged memory.
     """
     sys.stdout.flush()
-    sys.stderr.write(f"managed-mem: {message}\n")
+    sys.stderr.write(f"managed-mem: refused: {message}\n")
     sys.stderr.flush()
     os._exit(REFUSED)
 
