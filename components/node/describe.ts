@@ -36,7 +36,13 @@ export function memoryTerms(node: NodeMemory, plan: MemoryPlan): MemoryTerm[] {
         { name: "not promised", where: "lpddr", mib: visibleLeft - overflow, meaning: "free for other pods" },
         { name: "overflow beyond Linux", where: "lpddr", mib: beyond, meaning: "proved by the capacity test" },
         { name: "hidden by EGM", where: "lpddr", mib: view.hiddenMiB - beyond, meaning: "kept from Linux by the firmware" },
-        { name: "firmware", where: "lpddr", mib: node.lpddrMiB - view.hiddenMiB - view.lpddrMiB, meaning: "firmware and the kernel's own tables" },
+        { name: "huge pages", where: "lpddr", mib: node.hugePagesMiB ?? 0, meaning: "held by the kernel for others" },
+        {
+            name: "firmware",
+            where: "lpddr",
+            mib: node.lpddrMiB - view.hiddenMiB - view.lpddrMiB - (node.hugePagesMiB ?? 0),
+            meaning: "firmware and the kernel's own tables",
+        },
     ];
     return terms.filter(({ mib }) => mib > 0);
 }
@@ -86,23 +92,28 @@ export function readings(node: NodeMemory): string[] {
 /** Default of the kubelet's evictionHard memory.available, in MiB. */
 const evictionMiB = 100;
 
+/** More NUMA nodes, those without memory included, and a kubelet with a topology manager policy does not start (KEP-4622). */
+const mostNumaNodes = 8;
+
 /**
  * What the kubelet of such a node should be told. Reported only: no pod can set it, and no API shows it
- * to this program.
+ * to this program. The plan is for one superchip; `measured` is of the whole node, where it was asked.
  *
  * Topology manager: more than 8 NUMA nodes are refused at start unless allowed (KEP-4622).
  * Memory manager: the sum of reservedMemory must equal all reservations (KEP-1769).
  */
-export function kubeletAdvice(plan: MemoryPlan): string[] {
+export function kubeletAdvice(plan: MemoryPlan, measured: { numaNodes?: number | undefined; superchips?: number | undefined } = {}): string[] {
     const { view } = plan;
-    const reservedMiB = view.totalMiB - (view.lpddrMiB - plan.systemReserveMiB) - evictionMiB;
+    const { numaNodes = memoryProfiles[plan.profile].numaNodes, superchips = 1 } = measured;
+    const reservedMiB = superchips * (view.totalMiB - (view.lpddrMiB - plan.systemReserveMiB)) - evictionMiB;
     const advice = [`systemReserved: memory: ${Math.max(0, reservedMiB)}Mi, so that allocatable is the real LPDDR less the system's reserve`];
-    if (view.onlinedHbmMiB > 0) {
-        const nodes = memoryProfiles[plan.profile].numaNodes;
+    if (numaNodes > mostNumaNodes) {
         advice.push(
-            `topologyManagerPolicyOptions: max-allowable-numa-nodes: "${nodes}", where a topology manager policy is set: the node has ${nodes} NUMA nodes`,
-            "memoryManagerPolicy: None: Static would take the HBM's node for ordinary memory and may pin the pod to it",
+            `topologyManagerPolicyOptions: max-allowable-numa-nodes: "${numaNodes}", where a topology manager policy is set: the node has ${numaNodes} NUMA nodes`,
         );
+    }
+    if (view.onlinedHbmMiB > 0) {
+        advice.push("memoryManagerPolicy: None: Static would take the HBM's node for ordinary memory and may pin the pod to it");
     }
     return advice;
 }

@@ -27,6 +27,8 @@ export interface Gh200NodeArgs {
     hbmInUseMiB?: number;
     /** LPDDR5X in GiB. Default: 480. */
     lpddrGiB?: number;
+    /** LPDDR in MiB that the node holds as huge pages (Hugetlb of /proc/meminfo), which no pod of this program gets. Default: 0. */
+    hugePagesMiB?: number;
     /** Whether Extended GPU Memory is on in the BIOS. Required, since no guess is safe. */
     egmEnabled: boolean;
     /** The BIOS's reserved memory in MiB. Default and only accepted value: 8192, the one that works (source document). */
@@ -124,6 +126,7 @@ export const gh200NodeSchema = z.strictObject({
     hbmMiB: mib.default(97_871).meta({ description: "HBM as nvidia-smi reports it.", unit: "MiB", source: "source document" }),
     hbmInUseMiB: mib.default(0).meta({ description: "HBM in use on the idle node.", unit: "MiB" }),
     lpddrGiB: z.number().positive().default(480).meta({ description: "LPDDR5X of the node.", unit: "GiB" }),
+    hugePagesMiB: mib.default(0).meta({ description: "LPDDR that the node holds as huge pages, Hugetlb of /proc/meminfo.", unit: "MiB" }),
     egmEnabled: z
         .boolean({ error: "accepted: true or false; Extended GPU Memory in the BIOS" })
         .meta({ description: "Whether Extended GPU Memory is on in the BIOS." }),

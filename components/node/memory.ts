@@ -17,6 +17,8 @@ export interface NodeMemory {
     egmReservedMiB: number;
     /** `numa`: the driver onlines HBM as a NUMA node. `driver`: Coherent Driver-based Memory Management (CDMM). */
     coherentMode: "numa" | "driver";
+    /** LPDDR that the kernel holds as huge pages: neither page cache nor a pod without a `hugepages-` request gets it. */
+    hugePagesMiB?: number | undefined;
     /** Host memory that the capacity test (assets/node/capacity) proved managed memory to reach. */
     provenHostMiB?: number | undefined;
 }
@@ -51,12 +53,15 @@ export interface PodDemand {
     builderPlace: BuilderPlace;
 }
 
-/** NUMA nodes: 10 in the source document's numactl, 9 in NVIDIA's kernel log; without onlined HBM one has memory. */
+/**
+ * NUMA nodes, those without memory included: 10 in the source document's numactl, 9 in NVIDIA's kernel log. Without onlined
+ * HBM its node alone is missing: lscpu of a GH200 then shows 0 and 2-8 (github.com/slitvinov/grace).
+ */
 export const memoryProfiles = {
     "egm-numa": { egmEnabled: true, coherentMode: "numa", hidesMemory: true, numaNodes: 10 },
-    "egm-driver": { egmEnabled: true, coherentMode: "driver", hidesMemory: true, numaNodes: 1 },
+    "egm-driver": { egmEnabled: true, coherentMode: "driver", hidesMemory: true, numaNodes: 9 },
     numa: { egmEnabled: false, coherentMode: "numa", hidesMemory: false, numaNodes: 9 },
-    driver: { egmEnabled: false, coherentMode: "driver", hidesMemory: false, numaNodes: 1 },
+    driver: { egmEnabled: false, coherentMode: "driver", hidesMemory: false, numaNodes: 8 },
 } as const;
 export type MemoryProfile = keyof typeof memoryProfiles;
 
@@ -67,13 +72,13 @@ export function memoryProfile(node: NodeMemory): MemoryProfile {
 
 /** What Linux sees, in MiB. */
 export interface OsView {
-    /** Real LPDDR: the memory of the CPU's own NUMA node. */
+    /** Real LPDDR: the memory of the CPU's own NUMA node, less its huge pages. */
     lpddrMiB: number;
     /** HBM that is onlined beside it and counted by `free` and by the kubelet. */
     onlinedHbmMiB: number;
     /** LPDDR that the firmware keeps from Linux. */
     hiddenMiB: number;
-    /** `free`'s total, and the node capacity that the scheduler believes in. */
+    /** `free`'s total less huge pages, and the node capacity that the scheduler believes in. */
     totalMiB: number;
 }
 
@@ -83,7 +88,8 @@ export interface OsView {
  * - The driver keeps 591 MiB of HBM and onlines whole 512 MiB blocks: 97,280 of 97,871 (source document).
  */
 export function osView(node: NodeMemory): OsView {
-    const lpddrMiB = node.egmEnabled ? Math.max(0, node.egmReservedMiB - 112) : Math.floor((node.lpddrMiB * 490_037) / 491_520);
+    const kernelMiB = node.egmEnabled ? node.egmReservedMiB - 112 : Math.floor((node.lpddrMiB * 490_037) / 491_520);
+    const lpddrMiB = Math.max(0, kernelMiB - (node.hugePagesMiB ?? 0));
     const onlinedHbmMiB = node.coherentMode === "numa" ? Math.max(0, Math.floor((node.hbmMiB - 591) / 512) * 512) : 0;
     return {
         lpddrMiB,

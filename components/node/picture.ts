@@ -20,6 +20,7 @@ const fills: Record<string, string> = {
     builder: "#d97706",
     "in use": "#6b7280",
     "HBM reserve": "#d1d5db",
+    "huge pages": "#a16207",
     system: "#9ca3af",
     "not promised": "#f3f4f6",
     "hidden by EGM": "url(#hidden)",

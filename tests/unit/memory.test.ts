@@ -56,6 +56,23 @@ describe("Linux sees", () => {
     });
 });
 
+describe("huge pages", () => {
+    // 250 of 512 MiB, as an OpenShift guide for virtual machines on a GH200 sets them.
+    const held = { ...profiles.driver, hugePagesMiB: 128_000 };
+
+    test("leave Linux and the pod that much less", () => {
+        expect(osView(held)).toEqual({ lpddrMiB: 362_037, onlinedHbmMiB: 0, hiddenMiB: 0, totalMiB: 362_037 });
+        expect(planMemory(held, demand).podTermsMiB.hostOverflow).toBeLessThanOrEqual(362_037 - 16_384 - 4096 - 1024 - 512);
+        expect(osView({ ...profiles["egm-numa"], hugePagesMiB: 9000 }).lpddrMiB).toBe(0);
+    });
+
+    test("are a piece of their own in the picture, which still adds up to what is soldered on", () => {
+        const terms = memoryTerms(held, planMemory(held, demand)).filter(({ where }) => where === "lpddr");
+        expect(terms.find(({ name }) => name === "huge pages")?.mib).toBe(128_000);
+        expect(terms.reduce((sum, { mib }) => sum + mib, 0)).toBe(491_520);
+    });
+});
+
 test("reserves are an eighth of LPDDR up to 16 GiB, and 4 percent of HBM", () => {
     expect(systemReserveMiB(osView(profiles["egm-numa"]))).toBe(1010);
     expect(systemReserveMiB(osView(profiles.driver))).toBe(16_384);
@@ -286,6 +303,16 @@ describe("the kubelet should", () => {
         expect(advice[0]).toBe(`systemReserved: memory: ${reserved}Mi, so that allocatable is the real LPDDR less the system's reserve`);
         expect(advice[1]).toContain(`max-allowable-numa-nodes: "${nodes}"`);
         expect(advice[2]).toContain("memoryManagerPolicy: None");
+    });
+
+    test("accept the nodes without memory that stay in driver mode, where they are more than eight", () => {
+        const plan = planMemory(profiles.driver, demand);
+        expect(kubeletAdvice(plan, { numaNodes: 8 })).toHaveLength(1);
+        expect(kubeletAdvice(plan, { numaNodes: 36, superchips: 4 })).toEqual([
+            `systemReserved: memory: ${4 * 16_384 - 100}Mi, so that allocatable is the real LPDDR less the system's reserve`,
+            'topologyManagerPolicyOptions: max-allowable-numa-nodes: "36", where a topology manager policy is set: the node has 36 NUMA nodes',
+        ]);
+        expect(kubeletAdvice(planMemory(profiles["egm-driver"], demand))[1]).toContain('max-allowable-numa-nodes: "9"');
     });
 
     test("reserve the system's share alone where HBM is the driver's", () => {
