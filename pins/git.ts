@@ -3,6 +3,7 @@ import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
 import { promisify } from "node:util";
+import { acceptedGitAddress, isGitAddress, isGitRef } from "../components/rules/gitAddress";
 
 const FULL = /^[0-9a-f]{40}$/;
 
@@ -14,14 +15,18 @@ export interface ResolvedRef {
 
 /** Asks the repository itself; an annotated tag gives the commit that it names. */
 export async function resolveRef(repository: string, ref: string): Promise<ResolvedRef> {
+    requireAddress(repository);
+    if (!isGitRef(ref)) {
+        throw new Error("is no branch or tag; accepted: its name alone");
+    }
     if (FULL.test(ref)) {
         return { kind: "commit", commit: ref };
     }
-    const listing = await git(["ls-remote", repository, `refs/heads/${ref}`, `refs/tags/${ref}`, `refs/tags/${ref}^{}`]);
+    const listing = await git(["ls-remote", "--", repository, `refs/heads/${ref}`, `refs/tags/${ref}`, `refs/tags/${ref}^{}`]);
     const found = new Map(
         listing
             .split("\n")
-            .filter(Boolean)
+            .filter((line) => /^[0-9a-f]{40}\t/.test(line))
             .map((line) => line.split("\t").reverse() as [string, string]),
     );
     const tag = found.get(`refs/tags/${ref}^{}`) ?? found.get(`refs/tags/${ref}`);
@@ -38,10 +43,14 @@ export async function resolveRef(repository: string, ref: string): Promise<Resol
 
 /** Whether `ancestor`, which may be shortened, is in the history of `commit`. Only commits are fetched, no files. */
 export async function isAncestor(repository: string, ancestor: string, commit: string): Promise<boolean> {
+    requireAddress(repository);
+    if (![ancestor, commit].every((text) => /^[0-9a-f]{7,40}$/.test(text))) {
+        throw new Error("is no commit; accepted: 7 to 40 hex digits");
+    }
     const folder = fs.mkdtempSync(path.join(os.tmpdir(), "gh200-pins-"));
     try {
-        await git(["init", "--quiet", "--bare", folder]);
-        await git(["-C", folder, "fetch", "--quiet", "--filter=tree:0", repository, commit]);
+        await git(["init", "--quiet", "--bare", "--", folder]);
+        await git(["-C", folder, "fetch", "--quiet", "--filter=tree:0", "--", repository, commit]);
         const full = await git(["-C", folder, "rev-parse", "--verify", "--quiet", `${ancestor}^{commit}`]).catch(() => "");
         if (full === "") {
             return false;
@@ -52,6 +61,12 @@ export async function isAncestor(repository: string, ancestor: string, commit: s
         );
     } finally {
         fs.rmSync(folder, { recursive: true, force: true });
+    }
+}
+
+function requireAddress(repository: string): void {
+    if (!isGitAddress(repository)) {
+        throw new Error(`is no git address; accepted: ${acceptedGitAddress}`);
     }
 }
 

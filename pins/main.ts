@@ -5,7 +5,9 @@ import * as path from "node:path";
 import { parseArgs } from "node:util";
 import { parse } from "yaml";
 import { platformDigest } from "../components/image/registryClient";
-import type { SettledPlatform, SourceArgs } from "../components/platform/cmmPlatformArgs";
+import { problemLine } from "../components/internal/errors";
+import { zodProblems } from "../components/internal/resolve";
+import { imageSchema, type SettledPlatform, sourcesSchema } from "../components/platform/cmmPlatformArgs";
 import { resolveSources } from "../components/platform/openPoints";
 import { defaultSources } from "../components/stages/sources";
 import { main, Problem } from "../tools/report";
@@ -35,12 +37,16 @@ main(async () => {
     const text = fs.readFileSync(file, "utf8");
     const project = (parse(fs.readFileSync("Pulumi.yaml", "utf8")) as { name: string }).name;
     const config = (parse(text) as { config: Record<string, Record<string, unknown>> }).config;
-    const sources = resolveSources(config[`${project}:sources`] as Record<string, SourceArgs>);
+    // Nothing of the file is handed to git or asked of a registry before all of it is what the schemas accept.
+    const read = { sources: config[`${project}:sources`] ?? {}, image: config[`${project}:image`] ?? {} };
+    const [given, image] = [sourcesSchema.safeParse(read.sources), imageSchema.safeParse(read.image)];
+    const problems = [...zodProblems(`${project}:sources`, given.error, read.sources), ...zodProblems(`${project}:image`, image.error, read.image)];
+    if (problems.length > 0) {
+        throw new Problem(problems.map(problemLine).join("\n"));
+    }
+    const sources = resolveSources(given.data);
     const findings = [
-        await findBase(
-            config[`${project}:image`]?.base as SettledPlatform["image"]["base"],
-            (config[`${project}:builder`]?.platform as string | undefined) ?? "linux/arm64",
-        ),
+        await findBase(image.data!.base, (config[`${project}:builder`]?.platform as string | undefined) ?? "linux/arm64"),
         ...(await Promise.all(Object.entries(sources).map(([name, source]) => findSource(name, source, values.follow.includes(name))))),
     ];
     findings.forEach((finding) => console.log(findingLine(finding)));
@@ -71,7 +77,12 @@ function showChange(file: string, before: string, after: string, write: boolean)
         fs.mkdirSync(path.join(folder, side));
         fs.writeFileSync(path.join(folder, side, file), text);
     }
-    console.log(spawnSync("git", ["diff", "--no-index", "--no-prefix", "--no-color", `a/${file}`, `b/${file}`], { cwd: folder, encoding: "utf8" }).stdout);
+    console.log(
+        spawnSync("git", ["diff", "--no-index", "--no-ext-diff", "--no-prefix", "--no-color", "--", `a/${file}`, `b/${file}`], {
+            cwd: folder,
+            encoding: "utf8",
+        }).stdout,
+    );
     fs.rmSync(folder, { recursive: true, force: true });
     if (write) {
         fs.writeFileSync(file, after);

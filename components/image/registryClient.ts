@@ -77,7 +77,7 @@ export async function listTags(repository: string, credentials?: RegistryCredent
         }
         tags.push(...(((await ok(url, response).json()) as { tags?: string[] | null }).tags ?? []));
         const next = /<([^>]+)>;\s*rel="?next"?/.exec(response.headers.get("link") ?? "")?.[1];
-        url = next === undefined ? undefined : new URL(next, url).href;
+        url = next === undefined ? undefined : samePlace(url, new URL(next, url));
     }
     return tags;
 }
@@ -116,10 +116,23 @@ function manifestOf(name: string): { host: string; repository: string; reference
     return { host, repository, reference };
 }
 
-/** GET as JSON, and by the digest of what came. */
+/** A list goes on where it began: elsewhere, the credentials would be another host's. */
+function samePlace(url: string, next: URL): string {
+    if (next.origin !== new URL(url).origin) {
+        throw new Error(`${url} goes on at ${next.origin}; accepted: the registry itself`);
+    }
+    return next.href;
+}
+
+/** GET as JSON, and by the digest of what came. What is asked for by digest has it. */
 async function authorised(url: string, credentials?: RegistryCredentials): Promise<{ body: unknown; digest: string }> {
-    const text = await ok(url, await answered("GET", url, credentials)).text();
-    return { body: JSON.parse(text) as unknown, digest: `sha256:${createHash("sha256").update(text).digest("hex")}` };
+    const bytes = Buffer.from(await ok(url, await answered("GET", url, credentials)).arrayBuffer());
+    const digest = `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
+    const asked = /\/(sha256:[^/]*)$/.exec(url)?.[1];
+    if (asked !== undefined && asked !== digest) {
+        throw new Error(`${url} answered ${digest}; accepted: what has the digest that was asked for`);
+    }
+    return { body: JSON.parse(bytes.toString("utf8")) as unknown, digest };
 }
 
 /** The registry's answer, with its own choice of Basic or token authentication. */
@@ -131,8 +144,12 @@ async function answered(method: string, url: string, credentials?: RegistryCrede
         return response;
     }
     const field = (name: string) => new RegExp(`${name}="([^"]*)"`).exec(challenge)?.[1] ?? "";
-    const query = new URLSearchParams({ service: field("service"), scope: field("scope") });
-    const answer = (await (await request("GET", `${field("realm")}?${query}`, basic)).json()) as { token?: string; access_token?: string };
+    const realm = URL.canParse(field("realm")) ? new URL(field("realm")) : undefined;
+    if (realm?.protocol !== "https:" && !(realm?.protocol === "http:" && isLoopbackRegistry(realm.host))) {
+        throw new Error(`${url} wants a login at ${JSON.stringify(field("realm"))}; accepted: an https address`);
+    }
+    realm.search = new URLSearchParams({ service: field("service"), scope: field("scope") }).toString();
+    const answer = (await (await request("GET", realm.href, basic)).json()) as { token?: string; access_token?: string };
     return request(method, url, `Bearer ${answer.token ?? answer.access_token ?? ""}`);
 }
 

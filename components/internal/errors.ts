@@ -57,7 +57,8 @@ export function refuse(problems: Problem[]): void {
 }
 
 function show(value: unknown): string {
-    const text = typeof value === "string" ? value : (JSON.stringify(value) ?? String(value));
+    // A password that somebody wrote into an address must not be shown with it.
+    const text = (typeof value === "string" ? value : (JSON.stringify(value) ?? String(value))).replace(/:\/\/[^/\s"]*@/g, "://…@");
     // A pasted certificate or manifest must not push the message out of the one line.
     return text.length > 80 ? `${text.slice(0, 77).replace(/\s+/g, " ")}...` : text.replace(/\s+/g, " ");
 }

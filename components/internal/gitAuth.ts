@@ -1,4 +1,5 @@
 import * as pulumi from "@pulumi/pulumi";
+import { isLoopbackRegistry } from "../image/reference";
 
 /** Access tokens by the host of a git address, `HOST` or `HOST:PORT`; secret. */
 export type GitTokens = Record<string, string>;
@@ -29,6 +30,11 @@ export function gitSecrets(tokens: pulumi.Input<GitTokens> | undefined, location
     return { secrets, ignoreSecretsInDiffCalculation: hosts.flatMap((host) => [`GIT_AUTH_HEADER.${host}`, `GIT_AUTH_TOKEN.${host}`]) };
 }
 
+/** Hosts that may be told a token: over plain http it would be everybody's on the way, so there only this machine is one. */
 function gitHost(location: unknown): string[] {
-    return typeof location === "string" && /^https?:\/\//.test(location) ? [new URL(location).host] : [];
+    if (typeof location !== "string" || !URL.canParse(location)) {
+        return [];
+    }
+    const { protocol, host } = new URL(location);
+    return protocol === "https:" || (protocol === "http:" && isLoopbackRegistry(host)) ? [host] : [];
 }

@@ -9,6 +9,7 @@ import { builtForArgument } from "../builder/control";
 import { materialise } from "./contexts";
 import { sliceDockerfile } from "./dockerfile";
 import { type Problem, refuse } from "./errors";
+import { contextAddressProblems } from "../rules/gitAddress";
 import { gitSecrets, type GitTokens } from "./gitAuth";
 
 /** Everything that decides one image, before Pulumi's names for it. */
@@ -125,7 +126,11 @@ function imageOptions(name: string, spec: ImageSpec, opts: pulumi.CustomResource
 
 /** A folder's files that are read are copied to a path that their content names; an address is used as it is. */
 function contextLocation(name: string, location: pulumi.Input<string>, paths: readonly string[]): pulumi.Input<string> {
-    if (typeof location !== "string" || location.includes("://")) {
+    if (typeof location !== "string") {
+        return location;
+    }
+    if (location.includes("://")) {
+        refuse(contextAddressProblems(`namedContexts.${name}`, location));
         return location;
     }
     const missing = paths.map((file) => path.join(location, file)).filter((file) => !fs.existsSync(file));

@@ -6,6 +6,7 @@ import { zodProblems } from "../internal/resolve";
 import type { GitTokens } from "../internal/gitAuth";
 import type { Gh200NodeArgs } from "../node/gh200NodeArgs";
 import type { ServingArgs } from "../serving/vllmServerArgs";
+import { acceptedGitAddress, isGitAddress, isGitRef } from "../rules/gitAddress";
 import { defaultSources } from "../stages/sources";
 import { stageTable } from "../stages/table";
 
@@ -118,7 +119,10 @@ const folder = z
 export const registrySchema = z.strictObject({
     address: z
         .string()
-        .regex(/^[^/\s]+\/\S+[^/]$/, { error: "is no registry and namespace; accepted: HOST/NAMESPACE" })
+        // Neither a scheme nor a user: the password is a key of its own, and an address is shown.
+        .regex(/^(\[[0-9a-f:.]+\]|[a-z0-9][a-z0-9.-]*)(:\d{1,5})?(\/[a-z0-9][a-z0-9._-]*)+$/i, {
+            error: "is no registry and namespace; accepted: HOST/NAMESPACE",
+        })
         .meta({ description: "Registry host and namespace.", source: "source document" }),
     username: z.string().optional().meta({ description: "User who may push and pull." }),
 });
@@ -153,8 +157,16 @@ export const imageSchema = z.strictObject({
 
 const sourceSchema = z
     .strictObject({
-        repository: z.string().optional().meta({ description: "Git address." }),
-        ref: z.string().optional().meta({ description: "Branch or tag that people name." }),
+        repository: z
+            .string()
+            .refine(isGitAddress, { error: `is no git address; accepted: ${acceptedGitAddress}` })
+            .optional()
+            .meta({ description: "Git address." }),
+        ref: z
+            .string()
+            .refine(isGitRef, { error: "is no branch or tag; accepted: its name alone" })
+            .optional()
+            .meta({ description: "Branch or tag that people name." }),
         commit: z
             .string()
             .regex(/^[0-9a-f]{40}$/, { error: "is no full commit; accepted: 40 hex digits" })
