@@ -86,6 +86,7 @@ test.each([
     ["assets/vllm/build/stages/lmcache", ["build-lmcache"]],
     ["assets/vllm/patches/vllm/0001-torch-2.11.0a0-has-no-hoist.patch", ["build-vllm"]],
     ["assets/vllm/managed_alloc.cu", ["build-managed-alloc"]],
+    ["assets/vllm/build/requires/lmcache.txt", ["build-lmcache"]],
     ["assets/vllm/build/common/finish", targets],
     ["assets/vllm/locks/flashinfer.txt", ["build-flashinfer"]],
     ["assets/vllm/locks/triton.txt", ["build-triton"]],

@@ -75,3 +75,34 @@ test.each([
 test.each(locks)("%s names nothing of the base's", (lock) => {
     expect(fs.readFileSync(lock, "utf8")).not.toMatch(ofTheBase);
 });
+
+const requires = path.join(assets, "vllm/build/requires");
+const lists = fs.readdirSync(requires).map((name) => path.join(requires, name));
+const text = (name: string): string => fs.readFileSync(path.join(assets, "vllm/build/lock", name), "utf8");
+/** What overrides.txt leaves out of every lock: the base's, a stage's wheel, or left out with its reason. */
+const elsewhere = [...text("overrides.txt").matchAll(/^([\w.-]+); sys_platform == "never"$/gm)].map(([, name]) => name!);
+const missing = (lock: string, ...from: string[]): Unmet[] =>
+    unmet(lock, ...from).filter(({ requirement }) => !elsewhere.some((name) => new RegExp(`^${name}\\b(?!-)`).test(requirement)));
+
+test("the image's packages are resolved from all that the stages' wheels ask for, and meet it", () => {
+    for (const list of lists) {
+        expect(text("runtime.in")).toContain(`-r ../requires/${path.basename(list)}\n`);
+    }
+    expect(missing(path.join(assets, "vllm/locks/runtime.txt"), ...lists)).toEqual([]);
+    expect(lists.length).toBe(6);
+});
+
+test("LMCache's own image has what its wheel asks for", () => {
+    expect(text("lmcache.in")).toContain("-r ../requires/lmcache.txt\n");
+    expect(missing(path.join(assets, "lmcache/locks/lmcache.txt"), path.join(requires, "lmcache.txt"))).toEqual([]);
+});
+
+test("a package that a wheel asks for and no lock has is found", () => {
+    const lock = path.join(temporaryFolder(), "lock.txt");
+    const whole = fs.readFileSync(path.join(assets, "vllm/locks/runtime.txt"), "utf8");
+    fs.writeFileSync(lock, whole.replace(/^setuptools-scm==.*\n/m, "").replace(/^numba==0.61.2/m, "numba==0.62.0"));
+    expect(missing(lock, ...lists)).toEqual([
+        { requirement: "setuptools_scm>=8", locked: null },
+        { requirement: "numba==0.61.2", locked: "0.62.0" },
+    ]);
+});

@@ -87,6 +87,7 @@ function stage(name: string, sources: Places, objects: string[], env: Record<str
             "/build": path.join(assets, "build/common"),
             "/recipe": path.join(assets, "build/stages", name),
             "/locks": path.join(assets, "locks"),
+            "/requires": path.join(assets, "build/requires"),
             "/var/cache/gh200": out,
             "/out": out,
             ...(fs.existsSync(patches) && { "/patches": patches }),

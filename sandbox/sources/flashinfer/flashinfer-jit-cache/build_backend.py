@@ -27,3 +27,4 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
 
 
 get_requires_for_build_wheel = _orig.get_requires_for_build_wheel
+prepare_metadata_for_build_wheel = _orig.prepare_metadata_for_build_wheel

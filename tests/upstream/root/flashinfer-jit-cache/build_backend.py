@@ -4,6 +4,8 @@ import os
 import sys
 from pathlib import Path
 
+from setuptools.build_meta import prepare_metadata_for_build_wheel  # noqa: F401
+
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
