@@ -2,7 +2,7 @@ import type { KubeConfig, V1Deployment } from "@kubernetes/client-node";
 import * as pulumi from "@pulumi/pulumi";
 import { inContext } from "../internal/inContext";
 import { selectorLabels } from "./manifests";
-import { diagnose, type PodTerms } from "./diagnosis";
+import { diagnose, type PodTerms, together, uncreated } from "./diagnosis";
 
 /** The cluster as the Kubernetes provider reaches it. */
 export interface ClusterAccess {
@@ -105,14 +105,15 @@ async function causes(owner: string, { namespace, access, terms }: Rollout): Pro
     const labelSelector = Object.entries(selectorLabels(owner))
         .map(([key, value]) => `${key}=${value}`)
         .join(",");
-    const { items } = await api.listNamespacedPod({ namespace, labelSelector });
-    const lines: string[] = [];
-    for (const pod of items.filter(({ metadata }) => metadata?.deletionTimestamp === undefined)) {
+    const { items: pods } = await api.listNamespacedPod({ namespace, labelSelector });
+    const { items } = await api.listNamespacedEvent({ namespace });
+    const byTime = items.sort((a, b) => time(a.lastTimestamp ?? a.eventTime) - time(b.lastTimestamp ?? b.eventTime));
+    const reports: string[][] = [];
+    for (const pod of pods.filter(({ metadata }) => metadata?.deletionTimestamp === undefined)) {
         const name = pod.metadata?.name ?? "";
-        const { items: events } = await api.listNamespacedEvent({ namespace, fieldSelector: `involvedObject.name=${name}` });
         const started = pod.status?.containerStatuses?.[0];
         const previous = started?.state?.running === undefined && started?.lastState?.terminated !== undefined;
-        const read = (ofPrevious: boolean) => api.readNamespacedPodLog({ name, namespace, tailLines: 40, previous: ofPrevious }).catch(() => "");
+        const read = (ofPrevious: boolean) => api.readNamespacedPodLog({ name, namespace, tailLines, previous: ofPrevious }).catch(() => "");
         const log =
             started?.containerID === undefined
                 ? ""
@@ -121,11 +122,20 @@ async function causes(owner: string, { namespace, access, terms }: Rollout): Pro
                       () => read(!previous),
                       () => read(previous),
                   );
-        const byTime = events.sort((a, b) => time(a.lastTimestamp ?? a.eventTime) - time(b.lastTimestamp ?? b.eventTime));
-        lines.push(...diagnose(pod, byTime, log, terms));
+        const events = byTime.filter(({ involvedObject }) => involvedObject.kind === "Pod" && involvedObject.name === name);
+        reports.push(diagnose(pod, events, log, terms));
     }
-    return lines;
+    const lines = together(reports);
+    // What makes the pods is named by its owner, or by that and a hash.
+    const makers = byTime.filter(({ involvedObject: { kind, name = "" } }) => kind !== "Pod" && (name === owner || name.startsWith(`${owner}-`)));
+    return lines.length > 0 ? lines : uncreated(owner, makers);
 }
+
+/**
+ * Lines of a pod's log that are read. The cause stood 57 lines before the end of an engine's failure on one GPU (an H200, vLLM 0.22.1);
+ * each worker of several GPUs adds its traceback twice, some 50 lines each time (inferred from vLLM 0.19.0's v1/executor).
+ */
+const tailLines = 1000;
 
 /**
  * The first log that is there. In a crash loop the kubelet removes a container between its status and its log, and

@@ -14,7 +14,9 @@ const errors = ["Error", "Problem", "Refusal", "RunError", "Unanswered"];
 /** What a command answers to a flag that it does not know: it explains itself. */
 const usage = /^(usage: |npm run )/;
 /** Functions whose results are messages though nothing around them says so. */
-const namers: Record<string, string[]> = { "components/serving/diagnosis.ts": ["cause", "pullCause", "memoryCause"] };
+const namers: Record<string, string[]> = {
+    "components/serving/diagnosis.ts": ["cause", "rejectedCause", "pendingCause", "pullCause", "startCause", "endedCause", "memoryCause", "notCreated"],
+};
 
 /** Every message, with the files it is in. */
 export function messages(): Map<string, string[]> {
