@@ -1,5 +1,6 @@
 import * as fs from "node:fs";
 import * as path from "node:path";
+import { buildCause } from "./buildCause";
 import { hashFiles, listFiles } from "../internal/contexts";
 
 /** What is known of a build that failed. */
@@ -33,10 +34,9 @@ const shownLogLines = 40;
 /** The report as a page; its first line is the failure in one sentence. */
 export function failureReport(failure: Failure): string {
     const { log } = failure;
-    const first = log.find((line) => /first error:/.test(line)) ?? log.filter((line) => /error/i.test(line)).at(-1) ?? failure.errors[0] ?? "no reason given";
     const changes = changedInputs(failure.oldInputs, failure.newInputs);
     return [
-        `# ${failure.target || failure.resource} failed: ${oneLine(first)}`,
+        `# ${failure.target || failure.resource} failed: ${buildCause(failure)}`,
         "",
         `- stack: ${failure.stack}, resource ${failure.resource}`,
         `- time: ${failure.time.toISOString()}`,
@@ -110,8 +110,4 @@ export function writeReport(failure: Failure): string {
 
 function union(a: object | undefined, b: object | undefined): string[] {
     return [...new Set([...Object.keys(a ?? {}), ...Object.keys(b ?? {})])].sort();
-}
-
-function oneLine(text: string): string {
-    return text.replace(/\s+/g, " ").trim().slice(0, 200);
 }

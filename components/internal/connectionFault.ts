@@ -48,6 +48,8 @@ export interface ConnectionFault {
     host: string;
     /** What is wrong, without the host and without a full stop. */
     wrong: string;
+    /** The program's own words for it, in one line. */
+    reason: string;
 }
 
 interface Kind {
@@ -152,7 +154,7 @@ export function connectionFault(text: string): ConnectionFault | undefined {
         return undefined;
     }
     const status = kind.fault === Fault.Server ? /\b5\d\d [A-Z][\w -]*[a-z]/.exec(withoutNames(text))?.[0] : undefined;
-    return { fault: kind.fault, host: askedHost(text), wrong: status === undefined ? kind.wrong : `it answers ${status}` };
+    return { fault: kind.fault, host: askedHost(text), wrong: status === undefined ? kind.wrong : `it answers ${status}`, reason: innermost(text) };
 }
 
 function ofStatus(text: string): Kind | undefined {
@@ -164,6 +166,14 @@ function ofStatus(text: string): Kind | undefined {
 /** Addresses and names of images hold any digits: a 403 in a digest is no status. */
 function withoutNames(text: string): string {
     return text.replace(/\S*(:\/\/|@|sha256:)\S*/g, "…").replace(/\S+\/\S+/g, "…");
+}
+
+/** Errors put what was done before what went wrong, from the outside in, and with it names that are as long as a digest. */
+function innermost(text: string): string {
+    const flat = text.replace(/\s+/g, " ").trim();
+    const from =
+        /(tls: |x509: |dial tcp|lookup |unexpected status |fatal: ).*$/.exec(flat)?.[0] ?? /(\b\d{3} [A-Z][a-z]|failed to [a-z]+ ).*$/.exec(flat)?.[0] ?? flat;
+    return from.length > 300 ? `${from.slice(0, 297)}...` : from;
 }
 
 /** The last address that the text names stands nearest to what went wrong. */

@@ -230,7 +230,7 @@ function pullCause(pod: PodFacts, events: readonly EventFacts[], reason: string,
         case undefined:
             return `image ${image} cannot be pulled: ${oneLine(told)}`;
         default:
-            return `image ${image} cannot be pulled: ${host}: ${fault?.wrong} (${reasonOf(told)}); ${nodeMends[fault!.fault]}`;
+            return `image ${image} cannot be pulled: ${host}: ${fault!.wrong} (${fault!.reason}); ${nodeMends[fault!.fault]}`;
     }
 }
 
@@ -250,12 +250,6 @@ const nodeMends: Partial<Record<Fault, string>> = {
     [Fault.RateLimited]: "wait, log in (registry.username), or mirror the image",
     [Fault.Server]: "look at the registry's log, and at a proxy before it",
 };
-
-/** The innermost reason: Go's errors put what they did before it, from the outside in, and with it names that are as long as a digest. */
-function reasonOf(text: string): string {
-    const told = text.replace(/\s+/g, " ").trim();
-    return cut(/(tls: |x509: |dial tcp|lookup |unexpected status |\d{3} [A-Z][a-z]).*$/.exec(told)?.[0] ?? told.slice(-300));
-}
 
 /** A container that its runtime could not start. */
 function startCause(message: string): string {

@@ -108,7 +108,6 @@ interface Spoken {
 
 /** Without colours, and without what vLLM (`(EngineCore pid=7) `), its logger and torchrun put before a line. */
 function spoken(line: string): Spoken {
-     
     const plain = line.replace(/\x1b\[[0-9;]*[A-Za-z]/g, "").trimEnd();
     const [prefix = ""] = /^(\([A-Za-z]\w*(?: rank=\d+)? pid=\d+\) ?|\[rank\d+\]: ?)*/.exec(plain) ?? [];
     const text = plain.slice(prefix.length).replace(/^(DEBUG|INFO|WARNING|ERROR|CRITICAL) \d\d-\d\d [\d:.]+ (\[[^\]]+\] ?)+/, "");

@@ -145,5 +145,6 @@ test("a server's own status is said", () => {
         fault: Fault.Server,
         host: "a.example",
         wrong: "it answers 502 Bad Gateway",
+        reason: "unexpected status from HEAD request to https://a.example/v2/: 502 Bad Gateway",
     });
 });

@@ -29,7 +29,7 @@ const failure: Failure = {
 describe("the report of a failed build", () => {
     test("says in its first line what failed and why, and then how to go on", () => {
         const page = failureReport(failure);
-        expect(page.split("\n")[0]).toBe("# build-vllm failed: [build-vllm] first error: a.cu(3): error: expected ;");
+        expect(page.split("\n")[0]).toBe("# build-vllm failed: a.cu(3): error: expected ;");
         expect(page).toContain("- builder: tcp://10.0.0.1:1234, build abc");
         expect(page).toContain("- build argument MAX_JOBS: 4 → 5");
         expect(page).toContain("npm run approve -- -s gh200 --after-failure REASON");
