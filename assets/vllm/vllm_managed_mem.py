@@ -17,7 +17,7 @@ import tempfile
 HOME = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, HOME)
 
-from managed_mem import plan, refuse, refusals, say, settings  # noqa: E402
+from managed_mem import arguments as given, plan, refuse, refusals, say, settings  # noqa: E402
 from managed_mem.library import check_file  # noqa: E402
 
 WORKER = "managed_mem.worker.ManagedWorker"
@@ -42,7 +42,7 @@ def environment(user: settings.User, made: plan.Plan, run_dir: str, arguments: l
         hbm_reserve=user.hbm_reserve,
         kv_hbm=user.kv_hbm,
         host=made.host,
-        utilization_given=any(a.split("=")[0].replace("_", "-") == "--gpu-memory-utilization" for a in arguments),
+        utilization_given=given.asked(arguments, "--gpu-memory-utilization") is not None,
         accept_stand_in=user.accept_stand_in,
     )
     inherited = os.environ.get("PYTHONPATH")

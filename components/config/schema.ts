@@ -11,6 +11,7 @@ const servingSchema = vllmServerSchema.omit({
     hbmBudgetMiB: true,
     hostBudgetMiB: true,
     hbmReserveMiB: true,
+    gpuMemoryUtilization: true,
     hostReserveMiB: true,
     shmMiB: true,
     registryHost: true,

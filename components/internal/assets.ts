@@ -6,11 +6,19 @@ import * as path from "node:path";
  * `assets/NAME` itself, as this repository's does, uses its own instead.
  */
 export function assetsFolder(name: "vllm" | "lmcache" | "node"): string {
-    const own = path.join("assets", name);
-    const inPackage = path.join(packageFolder(), "assets", name);
+    const places = placesOf(name);
+    return places.find((folder) => fs.existsSync(folder)) ?? places[0];
+}
+
+/** One of their files, where a program's own recipes may lack it. */
+export function assetsFile(name: "vllm" | "lmcache" | "node", file: string): string {
+    const paths = placesOf(name).map((folder) => path.join(folder, file));
+    return paths.find((candidate) => fs.existsSync(candidate)) ?? file;
+}
+
+function placesOf(name: string): [string, ...string[]] {
     // In a checkout the recipes lie beside the package, for people who build without Pulumi.
-    const inCheckout = path.join(packageFolder(), "..", "assets", name);
-    return [own, inPackage, inCheckout].find((folder) => fs.existsSync(folder)) ?? own;
+    return [path.join("assets", name), path.join(packageFolder(), "assets", name), path.join(packageFolder(), "..", "assets", name)];
 }
 
 /** The folder of our package.json, whether the code runs as it stands or compiled into `bin`. */

@@ -1,4 +1,4 @@
-import { BuilderPlace, memoryProfiles, type MemoryPlan, type NodeMemory, osView } from "./memory";
+import { BuilderPlace, hbmTerms, memoryProfiles, type MemoryPlan, type NodeMemory, osView } from "./memory";
 
 /** One piece of a node's memory, as the plan's text and picture show it. */
 export interface MemoryTerm {
@@ -16,15 +16,17 @@ export interface MemoryTerm {
  */
 export function memoryTerms(node: NodeMemory, plan: MemoryPlan): MemoryTerm[] {
     const { view, podTermsMiB: pod, besideMiB: beside } = plan;
-    const hbmInUse = Math.min(node.hbmInUseMiB, node.hbmMiB);
+    const hbm = hbmTerms(node);
     const fixed = pod.hostProcess + pod.shm + pod.pinned + pod.headroom;
     const visibleLeft = Math.max(0, view.lpddrMiB - plan.systemReserveMiB - fixed - beside.lmcache - beside.builder);
     const overflow = Math.min(pod.hostOverflow, visibleLeft);
     const beyond = pod.hostOverflow - overflow;
     const terms: MemoryTerm[] = [
-        { name: "in use", where: "hbm", mib: hbmInUse, meaning: "on the idle node" },
+        { name: "driver", where: "hbm", mib: hbm.driver, meaning: "kept by the driver" },
+        { name: "in use", where: "hbm", mib: hbm.inUse, meaning: "on the idle node" },
         { name: "weights and KV cache", where: "hbm", mib: plan.hbmBudgetMiB, meaning: "cudaMalloc, which nothing can evict" },
-        { name: "HBM reserve", where: "hbm", mib: node.hbmMiB - hbmInUse - plan.hbmBudgetMiB, meaning: "activations, CUDA graphs, driver" },
+        { name: "CUDA context", where: "hbm", mib: hbm.context, meaning: "and the libraries of vLLM's worker" },
+        { name: "HBM reserve", where: "hbm", mib: hbm.reserve, meaning: "activations, CUDA graphs, NCCL" },
         { name: "host processes", where: "lpddr", mib: pod.hostProcess, meaning: "API server and engine" },
         { name: "overflow", where: "lpddr", mib: overflow, meaning: "managed memory that the GPU reads over the link" },
         { name: "/dev/shm", where: "lpddr", mib: pod.shm, meaning: "charged to the pod" },

@@ -24,10 +24,12 @@ import { judge, managedPath, verdictLines } from "./verdict";
 export class Gh200Node extends pulumi.ComponentResource {
     /** Memory profile: `egm-numa`, `egm-driver`, `numa` or `driver`. */
     public readonly profile!: pulumi.Output<string>;
-    /** HBM in MiB for weights, KV cache and activations. */
+    /** HBM in MiB for weights and KV cache: what driver, others, CUDA context and reserve leave. */
     public readonly hbmBudgetMiB!: pulumi.Output<number>;
-    /** HBM in MiB that stays free. */
+    /** HBM in MiB that stays free for activations, CUDA graphs and NCCL. */
     public readonly hbmReserveMiB!: pulumi.Output<number>;
+    /** Share of CUDA's total memory that a vLLM without placement may take: the same budget as `--gpu-memory-utilization`. */
+    public readonly gpuMemoryUtilization!: pulumi.Output<number>;
     /** Host memory in MiB that managed memory may overflow into. */
     public readonly hostBudgetMiB!: pulumi.Output<number>;
     /** Memory request and limit of the pod in MiB. */
@@ -58,6 +60,7 @@ export class Gh200Node extends pulumi.ComponentResource {
             profile: gated(plan.profile as string),
             hbmBudgetMiB: gated(plan.hbmBudgetMiB),
             hbmReserveMiB: gated(plan.hbmReserveMiB),
+            gpuMemoryUtilization: gated(plan.gpuMemoryUtilization),
             hostBudgetMiB: gated(plan.hostBudgetMiB),
             podLimitMiB: gated(plan.podLimitMiB),
             shmMiB: gated(plan.podTermsMiB.shm),

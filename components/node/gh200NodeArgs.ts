@@ -23,6 +23,11 @@ export type ProbeMethod = (typeof ProbeMethod)[keyof typeof ProbeMethod];
 export interface Gh200NodeArgs {
     /** HBM in MiB as nvidia-smi reports it. Default: 97871, the 96 GB part's (source document). */
     hbmMiB?: number;
+    /**
+     * HBM in MiB that the driver keeps: `Reserved` of `nvidia-smi -q -d MEMORY`, or nvidia-smi's total less CUDA's.
+     * Default: 1103, the largest seen on a GH200 (assets/vllm/managed_mem/hbm.json).
+     */
+    hbmReservedMiB?: number;
     /** HBM in MiB that is in use on the idle node. Default: 0. The source document's node shows 14920. */
     hbmInUseMiB?: number;
     /** LPDDR5X in GiB. Default: 480. */
@@ -124,6 +129,11 @@ const mib = z.int({ error: "is no whole number of MiB" }).nonnegative({ error: "
 
 export const gh200NodeSchema = z.strictObject({
     hbmMiB: mib.default(97_871).meta({ description: "HBM as nvidia-smi reports it.", unit: "MiB", source: "source document" }),
+    hbmReservedMiB: mib.optional().meta({
+        description: "HBM that the driver keeps, Reserved of nvidia-smi -q; 1103 where absent.",
+        unit: "MiB",
+        source: "assets/vllm/managed_mem/hbm.json",
+    }),
     hbmInUseMiB: mib.default(0).meta({ description: "HBM in use on the idle node.", unit: "MiB" }),
     lpddrGiB: z.number().positive().default(480).meta({ description: "LPDDR5X of the node.", unit: "GiB" }),
     hugePagesMiB: mib.default(0).meta({ description: "LPDDR that the node holds as huge pages, Hugetlb of /proc/meminfo.", unit: "MiB" }),

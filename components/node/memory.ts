@@ -3,10 +3,14 @@
  * the reasons and sources are in docs/memory.md.
  */
 
+import { hbmAccount } from "./hbmAccount";
+
 /** A GH200 as it is declared or measured. All sizes in MiB. */
 export interface NodeMemory {
     /** HBM as nvidia-smi reports it in total: 97,871 on the 96 GB part. */
     hbmMiB: number;
+    /** HBM that the driver keeps, which no program can have: `Reserved` of `nvidia-smi -q`. Default: hbm.json's driverMiB. */
+    hbmReservedMiB?: number | undefined;
     /** HBM in use before vLLM starts, from nvidia-smi on the idle node. */
     hbmInUseMiB: number;
     /** LPDDR5X that is soldered on: 491,520 on the 480 GB part. */
@@ -104,18 +108,53 @@ export function systemReserveMiB(view: OsView): number {
     return Math.min(16 * 1024, Math.ceil(view.lpddrMiB / 8));
 }
 
-/** HBM that stays free: 4 percent (below it the driver evicts managed pages in NUMA mode) or 1 GiB. */
+/** HBM that stays free: 4 percent, or 1 GiB where that is more and no small card is meant. */
 export function hbmReserveMiB(node: NodeMemory): number {
-    return Math.max(Math.ceil(node.hbmMiB * 0.04), Math.min(1024, Math.floor(node.hbmMiB / 8)));
+    const { reserveShare, reserveLeastMiB, reserveMostShare } = hbmAccount();
+    return Math.max(Math.ceil(node.hbmMiB * reserveShare), Math.min(reserveLeastMiB, Math.floor(node.hbmMiB * reserveMostShare)));
+}
+
+/** The board's HBM, term by term, in MiB. The launcher counts the same terms on the card (managed_mem/plan.py). */
+export interface HbmTerms {
+    /** What the driver keeps. CUDA's total is the board's less this. */
+    driver: number;
+    /** What others use on the idle node: page cache in NUMA mode, a display, a monitoring agent. */
+    inUse: number;
+    /** The CUDA context and libraries of vLLM's worker. */
+    context: number;
+    /** What stays free for activations, CUDA graphs and NCCL. */
+    reserve: number;
+    /** What is left, and promised: weights and KV cache. */
+    budget: number;
+}
+
+/** The one account of HBM: only what remains after all other terms is promised. */
+export function hbmTerms(node: NodeMemory): HbmTerms {
+    const terms = hbmAccount();
+    const driver = node.hbmReservedMiB ?? terms.driverMiB;
+    const context = Math.min(terms.contextMiB, Math.floor(node.hbmMiB * terms.contextMostShare));
+    const reserve = hbmReserveMiB(node);
+    return { driver, inUse: node.hbmInUseMiB, context, reserve, budget: Math.max(0, node.hbmMiB - driver - node.hbmInUseMiB - context - reserve) };
+}
+
+/**
+ * The share of CUDA's total memory that a vLLM without placement may take (`--gpu-memory-utilization`), in thousandths
+ * rounded down: vLLM's own default of 0.9 is refused where more than a tenth is in use.
+ */
+export function gpuMemoryUtilization(node: NodeMemory): number {
+    const { driver, budget } = hbmTerms(node);
+    return budget === 0 ? 0 : Math.floor((budget / (node.hbmMiB - driver)) * 1000) / 1000;
 }
 
 export interface MemoryPlan {
     profile: MemoryProfile;
     view: OsView;
-    /** HBM for weights, KV cache and activations. */
+    /** HBM for weights and KV cache. */
     hbmBudgetMiB: number;
-    /** HBM that stays free. */
+    /** HBM that stays free for activations, CUDA graphs and NCCL. */
     hbmReserveMiB: number;
+    /** The share of CUDA's total for a vLLM without placement. */
+    gpuMemoryUtilization: number;
     /** Real LPDDR that stays with the system. */
     systemReserveMiB: number;
     /** Host memory that managed memory may overflow into. */
@@ -138,6 +177,7 @@ export interface MemoryPlan {
  */
 export function planMemory(node: NodeMemory, demand: PodDemand): MemoryPlan {
     const view = osView(node);
+    const hbm = hbmTerms(node);
     const reserveMiB = systemReserveMiB(view);
     const beside = { lmcache: demand.lmcacheMiB, builder: demand.builderPlace === BuilderPlace.BesideServing ? demand.builderMiB : 0 };
     const besideMiB = beside.lmcache + beside.builder;
@@ -156,8 +196,9 @@ export function planMemory(node: NodeMemory, demand: PodDemand): MemoryPlan {
     return {
         profile: memoryProfile(node),
         view,
-        hbmBudgetMiB: Math.max(0, node.hbmMiB - node.hbmInUseMiB - hbmReserveMiB(node)),
-        hbmReserveMiB: hbmReserveMiB(node),
+        hbmBudgetMiB: hbm.budget,
+        hbmReserveMiB: hbm.reserve,
+        gpuMemoryUtilization: gpuMemoryUtilization(node),
         systemReserveMiB: reserveMiB,
         hostBudgetMiB,
         podTermsMiB,

@@ -18,7 +18,9 @@ const fills: Record<string, string> = {
     headroom: "#a5b4fc",
     LMCache: "#ea580c",
     builder: "#d97706",
+    driver: "#4b5563",
     "in use": "#6b7280",
+    "CUDA context": "#1d4ed8",
     "HBM reserve": "#d1d5db",
     "huge pages": "#a16207",
     system: "#9ca3af",
@@ -73,7 +75,18 @@ function bar(side: readonly MemoryTerm[], total: number, y: number): string[] {
         const piece = `<rect x="${round(x)}" y="${y}" width="${round(share)}" height="${barHeight}" fill="${fill(term)}" stroke="#374151" stroke-width="0.5"/>`;
         const label = `${term.name} ${gib(term.mib)}`;
         // About 8 px a letter; what is too narrow for its label has it in the list alone.
-        const dark = ["weights and KV cache", "host processes", "/dev/shm", "pinned", "in use", "firmware", "LMCache", "builder"].includes(term.name);
+        const dark = [
+            "weights and KV cache",
+            "host processes",
+            "/dev/shm",
+            "pinned",
+            "driver",
+            "in use",
+            "CUDA context",
+            "firmware",
+            "LMCache",
+            "builder",
+        ].includes(term.name);
         const inside =
             share > label.length * 8 + 8
                 ? [

@@ -77,6 +77,7 @@ export class CmmPlatform extends pulumi.ComponentResource {
                 podLimitMiB: node.podLimitMiB,
                 hbmBudgetMiB: node.hbmBudgetMiB,
                 hbmReserveMiB: node.hbmReserveMiB,
+                gpuMemoryUtilization: node.gpuMemoryUtilization,
                 hostBudgetMiB: node.hostBudgetMiB,
                 shmMiB: node.shmMiB,
                 hostReserveMiB: node.headroomMiB,

@@ -26,6 +26,7 @@ export interface VllmPod {
     hbmBudgetMiB: number;
     hostBudgetMiB: number;
     hbmReserveMiB: number;
+    gpuMemoryUtilization?: number | undefined;
     hostReserveMiB: number;
     placement: string;
     acceptStandIn: boolean;
@@ -75,6 +76,8 @@ export function vllmArguments(pod: VllmPod): string[] {
         `${pod.maxNumSeqs}`,
         "--shutdown-timeout",
         `${pod.shutdownSeconds}`,
+        // With a placement the launcher holds vLLM to its budgets; without one only vLLM's own flag does.
+        ...(pod.placement === "off" && pod.gpuMemoryUtilization !== undefined ? ["--gpu-memory-utilization", `${pod.gpuMemoryUtilization}`] : []),
         ...(pod.kvCacheMemoryBytes === undefined ? [] : ["--kv-cache-memory-bytes", `${pod.kvCacheMemoryBytes}`]),
         // Custom all-reduce shares memory through CUDA IPC, which managed memory has not; the launcher refuses it.
         ...(pod.tensorParallelSize === 1 ? [] : ["--tensor-parallel-size", `${pod.tensorParallelSize}`, "--disable-custom-all-reduce"]),

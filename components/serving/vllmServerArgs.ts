@@ -177,6 +177,11 @@ export interface VllmServerArgs extends ServingArgs {
     hostBudgetMiB: pulumi.Input<number>;
     /** HBM in MiB that the launcher leaves free. Default: 3915, 4 percent of 97871. */
     hbmReserveMiB?: pulumi.Input<number>;
+    /**
+     * Share of CUDA's total memory that vLLM may take where `placement` is `off` (`--gpu-memory-utilization`), from a
+     * Gh200Node. Accepted: more than 0, at most 1. Default: vLLM's own, which it refuses where more is in use.
+     */
+    gpuMemoryUtilization?: pulumi.Input<number>;
     /** Host memory in MiB that the launcher leaves free within the pod's limit. Default: 512. */
     hostReserveMiB?: pulumi.Input<number>;
     /** `/dev/shm` in MiB, part of the limit. Default: 1024. */
@@ -241,6 +246,12 @@ export const vllmServerSchema = z.strictObject({
     hbmBudgetMiB: z.int().nonnegative().meta({ description: "HBM that the launcher may use.", unit: "MiB" }),
     hostBudgetMiB: z.int().nonnegative().meta({ description: "Host memory that the launcher may overflow into.", unit: "MiB" }),
     hbmReserveMiB: z.int().nonnegative().default(3915).meta({ description: "HBM that the launcher leaves free.", unit: "MiB" }),
+    gpuMemoryUtilization: z
+        .number()
+        .positive()
+        .max(1, { error: "is more than the GPU; accepted: more than 0, at most 1" })
+        .optional()
+        .meta({ description: "Share of CUDA's total memory for a vLLM without placement; vLLM's own default where absent." }),
     hostReserveMiB: z.int().nonnegative().default(512).meta({ description: "Host memory that the launcher leaves free within the limit.", unit: "MiB" }),
     placement: z
         .enum(Placement, { error: "accepted: hbm-first, managed, managed-prefetch or off" })

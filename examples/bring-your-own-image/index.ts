@@ -14,6 +14,7 @@ const vllm = new VllmServer("vllm", {
     placement: Placement.Off,
     podLimitMiB: node.podLimitMiB,
     hbmBudgetMiB: node.hbmBudgetMiB,
+    gpuMemoryUtilization: node.gpuMemoryUtilization,
     hostBudgetMiB: node.hostBudgetMiB,
     registryHost: config.get("registryHost"),
     pullUsername: config.get("pullUsername"),

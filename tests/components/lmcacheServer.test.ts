@@ -75,7 +75,7 @@ describe("a platform", () => {
         ]);
         const modelShape = { weightsGiB: 700, layers: 80, kvHeads: 8, headDim: 128 };
         expect(refusal(() => new CmmPlatform("gh200", settledPlatform({ serving: { model: "m", modelShape } })))).toEqual([
-            expect.stringMatching(/^serving\.modelShape\.weightsGiB: 700: exceeds 91\.8 GiB of HBM/),
+            expect.stringMatching(/^serving\.modelShape\.weightsGiB: 700: exceeds 89\.9 GiB of HBM/),
         ]);
         expect(recorder.registrations).toEqual([]);
     });

@@ -11,7 +11,7 @@ import { Consumer } from "./consumer";
 // stand-in for a vLLM image, built by the first test.
 const MINUTE = 60_000;
 /** A GH200 scaled down to the sandbox's node; as Pulumi.sandbox.yaml has it. */
-const NODE = { hbmMiB: 1024, lpddrGiB: 8, managedGiB: 2, hostProcessMiB: 1024, shmMiB: 64, headroomMiB: 256 };
+const NODE = { hbmMiB: 1024, hbmReservedMiB: 64, lpddrGiB: 8, managedGiB: 2, hostProcessMiB: 1024, shmMiB: 64, headroomMiB: 256 };
 /** Python starts slowly under emulation, and what is to fail shall fail soon. */
 const SERVING = { cpus: 1, warmupSeconds: 40, shutdownSeconds: 5 };
 

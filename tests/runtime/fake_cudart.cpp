@@ -2,7 +2,8 @@
 // device, kinds of pointers, the sticky last error, advice, capture mode, current device; and it can fail the n-th call of a function.
 // Preloaded, it also carries PyTorch's real caching allocator (kernels do nothing, copies copy).
 //
-//   FAKE_HBM_MIB    capacity of each device (default 1024)      FAKE_DEVICES   number of devices (default 1)
+//   FAKE_HBM_MIB      capacity of each device (default 1024)      FAKE_DEVICES   number of devices (default 1)
+//   FAKE_CONTEXT_MIB  what a context takes of each device (default 24): free is never total
 #include <cuda_runtime_api.h>
 #include <dlfcn.h>
 #include <stdint.h>
@@ -27,6 +28,7 @@ std::atomic<long> next_handle{0x1000};
 
 long number(const char* name, long fallback) { const char* text = getenv(name); return text ? atol(text) : fallback; }
 size_t capacity() { static size_t bytes = size_t(number("FAKE_HBM_MIB", 1024)) << 20; return bytes; }
+size_t context() { static size_t bytes = size_t(number("FAKE_CONTEXT_MIB", 24)) << 20; return bytes; }
 int devices() { static int n = int(number("FAKE_DEVICES", 1)); return n; }
 
 cudaError_t done(cudaError_t error) { if (error != cudaSuccess) last = error; return error; }
@@ -42,7 +44,7 @@ cudaError_t take(const char* name, void** out, size_t n, int type) {
   std::lock_guard<std::mutex> lock(mu);
   if (n == 0 && type == cudaMemoryTypeManaged) return done(cudaErrorInvalidValue);
   if (fails(name)) return done(cudaErrorMemoryAllocation);
-  if (type == cudaMemoryTypeDevice && used[current] + n > capacity()) return done(cudaErrorMemoryAllocation);
+  if (type == cudaMemoryTypeDevice && used[current] + n > capacity() - context()) return done(cudaErrorMemoryAllocation);
   void* p = mmap(nullptr, n + (2 << 20), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED) return done(cudaErrorMemoryAllocation);
   if (type == cudaMemoryTypeDevice) used[current] += n;
@@ -111,7 +113,7 @@ cudaError_t cudaMemPrefetchAsync(const void* p, size_t n, cudaMemLocation l, uns
 cudaError_t cudaMemAdvise(const void* p, size_t n, cudaMemoryAdvise a, int d) { return advise(p, n, a, d); }
 cudaError_t cudaMemPrefetchAsync(const void* p, size_t n, int d, cudaStream_t s) { return prefetch(p, n, d, s); }
 #endif
-cudaError_t cudaMemGetInfo(size_t* free, size_t* total) { std::lock_guard<std::mutex> lock(mu); *total = capacity(); *free = capacity() - used[current]; return cudaSuccess; }
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total) { std::lock_guard<std::mutex> lock(mu); *total = capacity(); *free = capacity() - context() - used[current]; return cudaSuccess; }
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* a, const void* p) {
   std::lock_guard<std::mutex> lock(mu);
   Range* r = range_of(p);
@@ -137,6 +139,13 @@ cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
 cudaError_t cudaStreamQuery(cudaStream_t) { return cudaSuccess; }
 cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }
 cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* s) { *s = cudaStreamCaptureStatusNone; return cudaSuccess; }
+#if CUDART_VERSION >= 13000
+cudaError_t cudaStreamGetCaptureInfo(cudaStream_t, cudaStreamCaptureStatus* s, unsigned long long* id, cudaGraph_t*, const cudaGraphNode_t**, const cudaGraphEdgeData**, size_t*) {
+  if (s) *s = cudaStreamCaptureStatusNone;
+  if (id) *id = 0;
+  return cudaSuccess;
+}
+#endif
 cudaError_t cudaStreamGetPriority(cudaStream_t, int* p) { *p = 0; return cudaSuccess; }
 cudaError_t cudaDeviceGetStreamPriorityRange(int* a, int* b) { *a = 0, *b = -5; return cudaSuccess; }
 cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }

@@ -115,7 +115,7 @@ def user(**environment):
 
 def test_plan_of_a_gh200():
     made = plan.make(user(), measured())
-    assert made.hbm_reserve == int(96 * GIB * 0.04) and made.hbm == 95 * GIB - made.hbm_reserve
+    assert made.hbm_reserve == int(96 * GIB * 0.04) and made.hbm == 95 * GIB - 768 * MIB - made.hbm_reserve
     assert made.host == 400 * GIB - 16 * GIB and made.total == 96 * GIB + made.host
 
 

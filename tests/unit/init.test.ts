@@ -165,7 +165,7 @@ describe("a bad answer", () => {
         const folder = temporaryFolder();
         writeTree(folder, { "config.json": '{"num_hidden_layers": 80, "num_attention_heads": 64, "num_key_value_heads": 8, "hidden_size": 8192}' });
         expect(answerLines({ ...completeAnswers, "model-config": path.join(folder, "config.json"), weights: "900" })).toEqual([
-            "--weights: 900: exceeds 91.8 GiB of HBM and 104.4 GiB of host memory by 703.8 GiB; accepted: weights that fit; raise --managed, turn EGM off, take more GPUs, or quantise",
+            "--weights: 900: exceeds 89.9 GiB of HBM and 104.4 GiB of host memory by 705.7 GiB; accepted: weights that fit; raise --managed, turn EGM off, take more GPUs, or quantise",
         ]);
     });
 

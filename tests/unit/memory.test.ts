@@ -1,8 +1,10 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { cards } from "../fixtures/hbm-cards.json";
 import { describePlan, kubeletAdvice, memoryTerms, readings } from "../../components/node/describe";
 import {
     hbmReserveMiB,
+    hbmTerms,
     memoryProfile,
     type NodeMemory,
     osView,
@@ -82,14 +84,34 @@ test("reserves are an eighth of LPDDR up to 16 GiB, and 4 percent of HBM", () =>
     expect(hbmReserveMiB({ ...profiles.driver, hbmMiB: 2048 })).toBe(256);
 });
 
+describe("of the HBM only what remains is promised", () => {
+    test("driver, others, CUDA context and reserve come first", () => {
+        expect(hbmTerms(profiles["egm-numa"])).toEqual({ driver: 1103, inUse: 14_920, context: 768, reserve: 3915, budget: 77_165 });
+        expect(hbmTerms({ ...profiles.driver, hbmInUseMiB: 0, hbmReservedMiB: 591 })).toMatchObject({ driver: 591, context: 768, budget: 92_597 });
+    });
+
+    // The launcher's side of the same cards: tests/runtime/test_account.py.
+    test.each(cards)("$card: $budgetMiB MiB", ({ boardMiB, inUseMiB, cudaTotalMiB, contextMiB, budgetMiB }) => {
+        const node = { ...profiles.driver, hbmMiB: boardMiB, hbmInUseMiB: inUseMiB };
+        const plan = planMemory(node, demand);
+        expect(plan.hbmBudgetMiB).toBe(budgetMiB);
+        // What CUDA has free on the real card keeps the whole reserve, and vLLM's own flag asks for no more than that.
+        const freeMiB = cudaTotalMiB - inUseMiB - contextMiB;
+        expect(freeMiB - plan.hbmBudgetMiB).toBeGreaterThanOrEqual(plan.hbmReserveMiB);
+        expect(plan.gpuMemoryUtilization * cudaTotalMiB).toBeLessThanOrEqual(freeMiB);
+        expect(plan.gpuMemoryUtilization * cudaTotalMiB).toBeGreaterThan(plan.hbmBudgetMiB - cudaTotalMiB / 1000);
+    });
+});
+
 describe("475 GiB of managed memory", () => {
     test("are 1.4 GiB of host memory in the source document's profile; the rest is unproven", () => {
         const plan = planMemory(profiles["egm-numa"], demand);
         expect(plan).toEqual({
             profile: "egm-numa",
             view: { lpddrMiB: 8_080, onlinedHbmMiB: 97_280, hiddenMiB: 483_328, totalMiB: 105_360 },
-            hbmBudgetMiB: 79_036,
+            hbmBudgetMiB: 77_165,
             hbmReserveMiB: 3915,
+            gpuMemoryUtilization: 0.797,
             hostBudgetMiB: 1438,
             podTermsMiB: { hostProcess: 4096, hostOverflow: 1438, shm: 1024, pinned: 0, headroom: 512 },
             podLimitMiB: 7070,
@@ -102,7 +124,7 @@ describe("475 GiB of managed memory", () => {
         expect(podExcessMiB(plan)).toBe(0);
         expect(describePlan(plan)).toEqual([
             "profile egm-numa: Linux sees 102.9 GiB, of which 7.9 GiB is LPDDR and 472.0 GiB of LPDDR is hidden by EGM",
-            "vLLM: 77.2 GiB of HBM, 1.4 GiB of host memory",
+            "vLLM: 75.4 GiB of HBM, 1.4 GiB of host memory",
             "pod: 6.9 GiB (hostProcess 4.0 GiB + hostOverflow 1.4 GiB + shm 1.0 GiB + pinned 0.0 GiB + headroom 0.5 GiB)",
             "378.0 GiB of the declared managed memory is unproven and not promised",
         ]);
@@ -117,7 +139,7 @@ describe("475 GiB of managed memory", () => {
         }
         expect(describePlan(planMemory(profiles.driver, demand))).toEqual([
             "profile driver: Linux sees 478.6 GiB, of which 478.6 GiB is LPDDR",
-            "vLLM: 77.2 GiB of HBM, 379.4 GiB of host memory",
+            "vLLM: 75.4 GiB of HBM, 379.4 GiB of host memory",
             "pod: 384.9 GiB (hostProcess 4.0 GiB + hostOverflow 379.4 GiB + shm 1.0 GiB + pinned 0.0 GiB + headroom 0.5 GiB)",
         ]);
     });
@@ -133,6 +155,7 @@ describe("for any node and any demand", () => {
     const mib = (max: number) => fc.integer({ min: 0, max });
     const anyNode: fc.Arbitrary<NodeMemory> = fc.record({
         hbmMiB: mib(300_000),
+        hbmReservedMiB: fc.option(mib(2_000), { nil: undefined }),
         hbmInUseMiB: mib(300_000),
         lpddrMiB: fc.integer({ min: 8192, max: 2_000_000 }),
         egmEnabled: fc.boolean(),
@@ -162,11 +185,15 @@ describe("for any node and any demand", () => {
         });
     });
 
-    test("HBM in use, the reserve and the promise never exceed the HBM", () => {
+    test("the terms of the HBM add up to the board's, and the promise is what they leave", () => {
         holds((node, wish) => {
-            const { hbmBudgetMiB } = planMemory(node, wish);
+            const { hbmBudgetMiB, gpuMemoryUtilization } = planMemory(node, wish);
+            const terms = hbmTerms(node);
+            expect(hbmBudgetMiB).toBe(terms.budget);
             expect(hbmBudgetMiB).toBeGreaterThanOrEqual(0);
-            expect(hbmBudgetMiB === 0 || hbmBudgetMiB + node.hbmInUseMiB + hbmReserveMiB(node) <= node.hbmMiB).toBe(true);
+            expect(hbmBudgetMiB === 0 || Object.values(terms).reduce((sum, term) => sum + term, 0) === node.hbmMiB).toBe(true);
+            expect(gpuMemoryUtilization).toBeGreaterThanOrEqual(0);
+            expect(gpuMemoryUtilization).toBeLessThan(1);
         });
     });
 

@@ -2,11 +2,12 @@
 
 import functools
 import inspect
+import math
 import os
 
 from . import refuse, refusals
 from .library import KV, OTHER, WEIGHTS, load
-from .settings import Handed
+from .settings import Handed, format_size
 
 MARK = "__managed_mem__"
 
@@ -18,7 +19,7 @@ def actions(settings: Handed) -> dict:
         "vllm.utils.mem_utils": lambda module: patch_snapshot(module.MemorySnapshot, settings),
         "vllm.engine.arg_utils": lambda module: patch_engine_args(module.EngineArgs),
         "vllm.v1.metrics.prometheus": lambda module: patch_registry(module, settings),
-        "vllm.v1.worker.gpu_worker": lambda module: patch_worker(module.Worker),
+        "vllm.v1.worker.gpu_worker": lambda module: (patch_worker(module.Worker), patch_request(module, settings)),
     }
 
 
@@ -76,6 +77,27 @@ def patch_snapshot(snapshot, settings: Handed) -> None:
         return measure
 
     _replace(snapshot, "measure", ["self"], make)
+
+
+def patch_request(module, settings: Handed) -> None:
+    """vLLM wants a share of the device's total to be free at its start: 0.9 by default, of a memory of which the budgets are the limit here."""
+
+    def make(original):
+        def request_memory(init_snapshot, cache_config):
+            if not settings.utilization_given:
+                return init_snapshot.free_memory
+            share = cache_config.gpu_memory_utilization
+            wanted = math.ceil(init_snapshot.total_memory * share)
+            if wanted > init_snapshot.free_memory:
+                refuse(
+                    f"--gpu-memory-utilization: {share}: {format_size(wanted)} of {format_size(init_snapshot.total_memory)}, and {format_size(init_snapshot.free_memory)} "
+                    f"are free; accepted: up to {math.floor(init_snapshot.free_memory / init_snapshot.total_memory * 1000) / 1000}; lower it, or leave it out to take the budgets"
+                )
+            return wanted
+
+        return request_memory
+
+    _replace(module, "request_memory", ["init_snapshot", "cache_config"], make)
 
 
 def patch_engine_args(engine_args) -> None:

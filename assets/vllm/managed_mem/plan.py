@@ -3,6 +3,7 @@
 import ctypes
 import dataclasses
 import glob
+import json
 import os
 import re
 from pathlib import Path
@@ -10,10 +11,9 @@ from pathlib import Path
 from . import refuse
 from .settings import User, format_size
 
-GIB = 1 << 30
-# Below 4 percent free HBM the driver evicts managed pages before it reclaims page cache (RmNumaAllocSkipReclaimPercent).
-HBM_RESERVE_SHARE = 0.04
-HBM_RESERVE_LEAST = 1 * GIB
+GIB, MIB = 1 << 30, 1 << 20
+# The terms of the HBM account with their sources: the plan of the deployment (components/node/memory.ts) reads the same file.
+HBM = json.loads(Path(__file__).with_name("hbm.json").read_text())
 # `vllm serve` itself took 2.8 GiB (bench/runtime/RESULTS.md); the rest is for page cache and what a larger model loads through.
 HOST_RESERVE_LEAST = 8 * GIB
 HOST_RESERVE_SHARE = 0.04
@@ -21,12 +21,32 @@ HOST_RESERVE_SHARE = 0.04
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    hbm_total: int | None  # None: there is no NVML here
-    hbm_used: int
+    """What is there before a CUDA context exists; of several GPUs, the one with least."""
+
+    hbm_total: int | None  # the board's, as nvidia-smi says it; None: there is no NVML here
+    hbm_used: int  # by others; with NVML's first version also what the driver keeps
     host_available: int  # free and reclaimable, NUMA nodes with CPUs only
     cgroup_left: int | None  # None: no limit
     device: str = ""
     simulated: str = ""
+    hbm_driver: int = 0  # what the driver keeps, where NVML tells it apart
+    hbm_cache: int = 0  # page cache of the kernel in the HBM, a part of hbm_used
+
+    @property
+    def hbm_context(self) -> int:
+        """What a CUDA context and its libraries will take."""
+        return min(HBM["contextMiB"] * MIB, int((self.hbm_total or 0) * HBM["contextMostShare"]))
+
+    @property
+    def hbm_free(self) -> int:
+        """What a CUDA context will find free, once it has taken its own part."""
+        return max(0, (self.hbm_total or 0) - self.hbm_driver - self.hbm_used - self.hbm_context)
+
+    @property
+    def hbm_taken(self) -> str:
+        """The terms that no budget can have, in words."""
+        cache = f" ({format_size(self.hbm_cache)} of it page cache)" if self.hbm_cache else ""
+        return f"{format_size(self.hbm_driver)} of the driver, {format_size(self.hbm_used)} in use{cache}, {format_size(self.hbm_context)} of the CUDA context"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +68,7 @@ class Plan:
     def lines(self) -> list[str]:
         measured = self.measured
         hbm = "not measured: no NVML here" if measured.hbm_total is None else (
-            f"{format_size(measured.hbm_total)} total, {format_size(measured.hbm_used)} in use, {format_size(self.hbm_reserve)} reserve"
+            f"{format_size(measured.hbm_total)} total, {measured.hbm_taken}, {format_size(self.hbm_reserve)} reserve"
         )
         rows = [
             ("device", measured.device or "unknown"),
@@ -66,8 +86,27 @@ class Plan:
 
 def hbm_reserve(total: int, told: int | None, activations: int = 0, graphs: int = 0, outside: int = 0) -> int:
     """HBM that weights and KV cache must leave. The last three are known only after vLLM's profile run."""
-    floor = max(int(total * HBM_RESERVE_SHARE), HBM_RESERVE_LEAST) if told is None else told
+    least = min(HBM["reserveLeastMiB"] * MIB, int(total * HBM["reserveMostShare"]))
+    floor = max(int(total * HBM["reserveShare"]), least) if told is None else told
     return max(floor, activations + graphs + outside)
+
+
+def grant_hbm(asked: int | None, free: int, total: int, reserve: int, terms: str) -> int:
+    """HBM for weights and KV cache: what was asked for, and never more than is there.
+
+    A budget is planned before the card is seen. A card that has a little less lowers it; one that has much less is not the
+    planned one, and is refused.
+    """
+    most = max(0, free - reserve)
+    if asked is None:
+        return most
+    tolerance = int(total * HBM["toleranceShare"])
+    if asked > most + tolerance:
+        refuse(
+            f"MANAGED_MEM_HBM: {format_size(asked)}: more than {terms}, minus a reserve of {format_size(reserve)}, by more than the tolerance of "
+            f"{format_size(tolerance)}; accepted: up to {format_size(most)} or auto; free what is in use, or lower it"
+        )
+    return min(asked, most)
 
 
 def make(user: User, measured: Measured) -> Plan:
@@ -85,13 +124,7 @@ def make(user: User, measured: Measured) -> Plan:
     hbm = reserve = None
     if measured.hbm_total is not None:
         reserve = hbm_reserve(measured.hbm_total, user.hbm_reserve)
-        hbm_most = max(0, measured.hbm_total - measured.hbm_used - reserve)
-        if user.hbm is not None and user.hbm > hbm_most:
-            refuse(
-                f"MANAGED_MEM_HBM: {format_size(user.hbm)}: more than {format_size(measured.hbm_total)} minus {format_size(measured.hbm_used)} "
-                f"in use minus a reserve of {format_size(reserve)}; accepted: up to {format_size(hbm_most)} or auto; lower it"
-            )
-        hbm = hbm_most if user.hbm is None else user.hbm
+        hbm = grant_hbm(user.hbm, measured.hbm_free, measured.hbm_total, reserve, f"{format_size(measured.hbm_total)} minus {measured.hbm_taken}")
     return Plan(
         placement=user.placement,
         measured=measured,
@@ -105,8 +138,20 @@ def make(user: User, measured: Measured) -> Plan:
 
 
 def measure() -> Measured:
-    total, used, device, simulated, gpu_is_node = read_nvml()
-    return Measured(total, used, host_available(gpu_is_node=gpu_is_node), cgroup_left(), device, simulated)
+    gpu = read_nvml()
+    return Measured(
+        gpu.total, gpu.used, host_available(gpu_is_node=gpu.may_be_node), cgroup_left(), gpu.name, gpu.simulated, gpu.driver, page_cache(gpu.node)
+    )
+
+
+def page_cache(node: int | None, sysfs: str = "/sys/devices/system/node") -> int:
+    """The kernel's page cache in the HBM, which only a GPU that is a NUMA node has. NVML counts it as used, and so does CUDA."""
+    try:
+        meminfo = Path(sysfs, f"node{node}", "meminfo").read_text()
+    except OSError:
+        return 0
+    field = {m[1]: int(m[2]) * 1024 for m in re.finditer(r"Node \d+ (\S+):\s+(\d+) kB", meminfo)}
+    return max(0, field.get("FilePages", 0) - field.get("Shmem", 0))
 
 
 def host_available(sysfs: str = "/sys/devices/system/node", gpu_is_node: bool = True) -> int:
@@ -162,36 +207,79 @@ class _NvmlMemory(ctypes.Structure):
     _fields_ = [("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong)]
 
 
+class _NvmlMemory2(ctypes.Structure):
+    """nvmlMemory_v2_t: tells what the driver keeps from what is used. Driver 510 and newer."""
+
+    _fields_ = [("version", ctypes.c_uint), *((name, ctypes.c_ulonglong) for name in ("total", "reserved", "free", "used"))]
+
+
 NOT_SUPPORTED = 3  # nvmlReturn_t
 
 
-def read_nvml() -> tuple[int | None, int, str, str, bool]:
-    """Total and used HBM, the name, a stand-in's own words, and whether the GPU may be a NUMA node. NVML, because a CUDA call here would break the forks of vLLM."""
+@dataclasses.dataclass(frozen=True)
+class Gpu:
+    """What NVML says of a GPU, in bytes."""
+
+    total: int | None = None
+    used: int = 0
+    driver: int = 0
+    name: str = ""
+    simulated: str = ""
+    may_be_node: bool = True  # whether the HBM may be a NUMA node
+    node: int | None = None
+
+
+def read_nvml() -> Gpu:
+    """The visible GPU with the least free HBM. NVML, because a CUDA call here would break the forks of vLLM."""
     try:
         nvml = ctypes.CDLL("libnvidia-ml.so.1")
     except OSError:
-        return None, 0, "", "", True
+        return Gpu()
     simulated = ""
     if hasattr(nvml, "nvml_stand_in"):
         nvml.nvml_stand_in.restype = ctypes.c_char_p
         simulated = nvml.nvml_stand_in().decode()
-    handle, memory, name = ctypes.c_void_p(), _NvmlMemory(), ctypes.create_string_buffer(96)
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
     if nvml.nvmlInit_v2():
-        return None, 0, "", simulated, True
+        return Gpu(simulated=simulated)
     try:
-        if visible.isdigit():
-            failed = nvml.nvmlDeviceGetHandleByIndex_v2(ctypes.c_uint(int(visible)), ctypes.byref(handle))
-        else:
-            failed = nvml.nvmlDeviceGetHandleByUUID(visible.encode(), ctypes.byref(handle))
-        if failed or nvml.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)):
-            return None, 0, "", simulated, True
-        nvml.nvmlDeviceGetName(handle, name, ctypes.c_uint(len(name)))
-        node = ctypes.c_uint()
-        gpu_is_node = not hasattr(nvml, "nvmlDeviceGetNumaNodeId") or nvml.nvmlDeviceGetNumaNodeId(handle, ctypes.byref(node)) != NOT_SUPPORTED
-        return memory.total, memory.used, name.value.decode(), simulated, gpu_is_node
+        gpus = [gpu for handle in _visible(nvml) if (gpu := _read_gpu(nvml, handle, simulated))]
+        return min(gpus, key=lambda gpu: gpu.total - gpu.driver - gpu.used, default=Gpu(simulated=simulated))
     finally:
         nvml.nvmlShutdown()
+
+
+def _visible(nvml) -> list[ctypes.c_void_p]:
+    count = ctypes.c_uint()
+    told = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if told is None:
+        names = [str(i) for i in range(count.value)] if not nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)) else []
+    else:
+        names = [name.strip() for name in told.split(",") if name.strip()]
+    handles = []
+    for name in names:
+        handle = ctypes.c_void_p()
+        if name.isdigit():
+            failed = nvml.nvmlDeviceGetHandleByIndex_v2(ctypes.c_uint(int(name)), ctypes.byref(handle))
+        else:
+            failed = nvml.nvmlDeviceGetHandleByUUID(name.encode(), ctypes.byref(handle))
+        if not failed:
+            handles.append(handle)
+    return handles
+
+
+def _read_gpu(nvml, handle: ctypes.c_void_p, simulated: str) -> Gpu | None:
+    memory, name, node = _NvmlMemory2(version=ctypes.sizeof(_NvmlMemory2) | 2 << 24), ctypes.create_string_buffer(96), ctypes.c_uint()
+    if not hasattr(nvml, "nvmlDeviceGetMemoryInfo_v2") or nvml.nvmlDeviceGetMemoryInfo_v2(handle, ctypes.byref(memory)):
+        first = _NvmlMemory()
+        if nvml.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(first)):
+            return None
+        memory.total, memory.reserved, memory.used = first.total, 0, first.used
+    nvml.nvmlDeviceGetName(handle, name, ctypes.c_uint(len(name)))
+    asked = nvml.nvmlDeviceGetNumaNodeId(handle, ctypes.byref(node)) if hasattr(nvml, "nvmlDeviceGetNumaNodeId") else None
+    return Gpu(
+        memory.total, memory.used, memory.reserved, name.value.decode(), simulated,
+        may_be_node=asked != NOT_SUPPORTED, node=node.value if asked == 0 else None,
+    )
 
 
 def kv_bytes(hbm: int, host: int, tensors: int, rounding: int) -> int:

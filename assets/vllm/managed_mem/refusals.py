@@ -4,6 +4,7 @@ import os
 import re
 
 from . import refuse
+from .arguments import expand, stands_for
 from .settings import Handed
 
 TORCH = ("2.9.1", "2.10.0", "2.11.0")
@@ -70,13 +71,14 @@ _RAY = "Ray starts its workers before this package can cover them"  # an image w
 
 
 def check_arguments(arguments: list[str]) -> None:
-    for argument, following in zip(arguments, [*arguments[1:], ""]):
-        name, _, value = argument.partition("=")
-        flag = name.replace("_", "-")
-        if flag in _FLAGS:
-            refuse(f"{flag}: {_FLAGS[flag]}; accepted: without it; remove it or set MANAGED_MEM_PLACEMENT=off")
-        if flag in _RAY_FLAGS and (value or following) == "ray":
-            refuse(f"{flag}: 'ray': {_RAY}; accepted: mp; use mp or set MANAGED_MEM_PLACEMENT=off")
+    """Also what stands in the file of --config: found out by vLLM itself it would take most of a minute."""
+    for name, value in expand(arguments):
+        for flag, why in _FLAGS.items():
+            if stands_for(name, flag):
+                refuse(f"{flag}: {why}; accepted: without it; remove it or set MANAGED_MEM_PLACEMENT=off")
+        for flag in _RAY_FLAGS:
+            if stands_for(name, flag) and value == "ray":
+                refuse(f"{flag}: 'ray': {_RAY}; accepted: mp; use mp or set MANAGED_MEM_PLACEMENT=off")
 
 
 def check_config(config) -> None:

@@ -48,13 +48,9 @@ class ManagedWorker(Worker):
         settings = self._settings
         self._free, self._total = torch.cuda.mem_get_info(self.device)
         reserve = plan.hbm_reserve(self._total, settings.hbm_reserve)
-        most = max(0, self._free - reserve)
-        self._hbm = most if settings.hbm is None else settings.hbm
-        if self._hbm > most:
-            refuse(
-                f"MANAGED_MEM_HBM: {format_size(self._hbm)}: more than {format_size(self._free)} free minus a reserve of {format_size(reserve)}; "
-                f"accepted: up to {format_size(most)} or auto; lower it"
-            )
+        self._hbm = plan.grant_hbm(settings.hbm, self._free, self._total, reserve, f"{format_size(self._free)} free")
+        if settings.hbm is not None and self._hbm < settings.hbm:
+            say(f"MANAGED_MEM_HBM: {format_size(settings.hbm)} lowered to {format_size(self._hbm)}: {format_size(self._free)} are free, the reserve is {format_size(reserve)}")
         self._limit(WEIGHTS, self._hbm - settings.kv_hbm, settings.host)
         say(
             f"process {os.getpid()}, device {self._index}: {format_size(self._hbm)} HBM and {format_size(settings.host)} host "
@@ -101,8 +97,8 @@ class ManagedWorker(Worker):
             graphs=max(0, getattr(self, "cudagraph_memory_estimate", 0)),
             outside=max(0, getattr(self, "non_torch_memory", 0)),
         )
-        floor = plan.hbm_reserve(self._total, self._settings.hbm_reserve)
-        hbm = max(0, self._hbm - weights.hbm - (reserve - floor if self._settings.hbm is None else 0))
+        # What activations and graphs need beyond the planned reserve is taken from the cache, or the first large batch would find no memory.
+        hbm = max(0, min(self._hbm, self._free - reserve) - weights.hbm)
         host = max(0, self._settings.host - weights.host)
         self._limit(KV, hbm, host)
         most = plan.kv_bytes(hbm, host, len(self.get_kv_cache_spec()), SEGMENT_ROUNDING)

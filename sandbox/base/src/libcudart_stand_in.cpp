@@ -2,7 +2,8 @@
 // make, over plain memory. Kernels are accepted and do nothing. Built against the real cuda_runtime_api.h, so the signatures
 // are the real ones; its soname and symbol version are those of libcudart.so.13, and the loader finds it first.
 //
-// STAND_IN_CUDA_HBM_BYTES   what cudaMemGetInfo reports as total (default 1 GiB); cudaMalloc refuses beyond it
+// STAND_IN_CUDA_HBM_BYTES   the board's memory (default 1 GiB). As on a real card 64 MiB of it are the driver's and no part of
+// what cudaMemGetInfo calls total, and the context takes 64 MiB more; cudaMalloc refuses beyond the rest.
 #include <cuda_runtime_api.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -28,10 +29,12 @@ cudaError_t result(cudaError_t error) {
   return error;
 }
 
+constexpr size_t DRIVER = 64 << 20, CONTEXT = 64 << 20;
+
 size_t hbm() {
   static const size_t bytes = [] {
     const char* text = getenv("STAND_IN_CUDA_HBM_BYTES");
-    return text ? size_t(strtoull(text, nullptr, 10)) : size_t(1) << 30;
+    return (text ? size_t(strtoull(text, nullptr, 10)) : size_t(1) << 30) - DRIVER;
   }();
   return bytes;
 }
@@ -40,7 +43,7 @@ cudaError_t take(void** out, size_t size, cudaMemoryType type) {
   *out = nullptr;
   if (size == 0) return cudaSuccess;
   std::lock_guard<std::mutex> lock(mu);
-  if (type == cudaMemoryTypeDevice && (size > hbm() || on_device > hbm() - size)) return result(cudaErrorMemoryAllocation);
+  if (type == cudaMemoryTypeDevice && (size > hbm() - CONTEXT || on_device > hbm() - CONTEXT - size)) return result(cudaErrorMemoryAllocation);
   void* p = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED) return result(cudaErrorMemoryAllocation);
   blocks[uintptr_t(p)] = {size, type};
@@ -106,7 +109,7 @@ cudaError_t cudaMemRangeGetAttribute(void* data, size_t size, cudaMemRangeAttrib
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
   std::lock_guard<std::mutex> lock(mu);
   *total = hbm();
-  *free = hbm() - on_device;
+  *free = hbm() - CONTEXT - on_device;
   return cudaSuccess;
 }
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* out, const void* p) {

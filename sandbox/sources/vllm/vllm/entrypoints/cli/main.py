@@ -20,7 +20,7 @@ def engine(arguments, pipe):
     module, _, name = arguments.worker_cls.rpartition(".")
     config = SimpleNamespace(
         model_config=SimpleNamespace(model=arguments.model, enable_sleep_mode=False),
-        cache_config=SimpleNamespace(kv_cache_memory_bytes=arguments.kv_cache_memory_bytes),
+        cache_config=SimpleNamespace(kv_cache_memory_bytes=arguments.kv_cache_memory_bytes, gpu_memory_utilization=0.9),
         parallel_config=SimpleNamespace(
             world_size=1, tensor_parallel_size=1, disable_custom_all_reduce=True, distributed_executor_backend=None, worker_cls=arguments.worker_cls
         ),

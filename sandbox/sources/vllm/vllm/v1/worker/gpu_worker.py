@@ -1,8 +1,19 @@
 """STAND-IN for vLLM's GPU worker: the same life cycle, with memory in place of a model."""
+import math
+from types import SimpleNamespace
+
 import torch
 
 WEIGHTS = 48 << 20
 LAYERS = 4
+TENSORS = 2  # layers of different attention share one, as in vLLM's hybrid models
+
+
+def request_memory(init_snapshot, cache_config):
+    wanted = math.ceil(init_snapshot.total_memory * cache_config.gpu_memory_utilization)
+    if init_snapshot.free_memory < wanted:
+        raise ValueError("STAND-IN: Free memory on device on startup is less than desired GPU memory utilization")
+    return wanted
 
 
 class _Device:
@@ -11,7 +22,7 @@ class _Device:
 
 class _Runner:
     def _allocate_kv_cache_tensors(self, config):
-        return [torch.zeros(config["bytes"] // LAYERS, dtype=torch.uint8) for _ in range(LAYERS)]
+        return [torch.zeros(config["bytes"] // TENSORS, dtype=torch.uint8) for _ in range(TENSORS)]
 
 
 class Worker:
@@ -25,6 +36,8 @@ class Worker:
     def init_device(self):
         torch.cuda.set_device(self.local_rank)
         self.device = _Device()
+        free, total = torch.cuda.mem_get_info(self.device)
+        self.requested_memory = request_memory(SimpleNamespace(free_memory=free, total_memory=total), self.cache_config)
 
     def load_model(self):
         self.weights = [torch.zeros(WEIGHTS // LAYERS, dtype=torch.uint8) for _ in range(LAYERS)]
