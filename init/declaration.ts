@@ -1,10 +1,10 @@
 import type { Problem } from "../components/internal/errors";
 import { type Gh200NodeArgs } from "../components/node/gh200NodeArgs";
 import { type MemoryProfile, memoryProfiles } from "../components/node/memory";
-import { declarationOf } from "../components/node/verdict";
+import { declarationOf, refusalOf } from "../components/node/verdict";
 import { imageSchema } from "../components/platform/cmmPlatformArgs";
 import type { ServingArgs } from "../components/serving/vllmServerArgs";
-import { askOverSsh, readSaved, solderedMiB, Unanswered } from "../nodecheck/ask";
+import { askOverSsh, readSaved, Unanswered } from "../nodecheck/ask";
 import { type Answers, given } from "./answers";
 import { readCertificates } from "./certificates";
 import { modelNameProblems, modelShape } from "./modelConfig";
@@ -109,12 +109,14 @@ function nodeFacts(where: string, isFolder: boolean): Gh200NodeArgs | Problem {
         fix: "--node none --profile PROFILE declares the node instead",
     });
     try {
-        const memory = declarationOf(isFolder ? readSaved(where) : askOverSsh(where), solderedMiB);
+        const facts = isFolder ? readSaved(where) : askOverSsh(where);
+        const [refused, memory] = [refusalOf(facts), declarationOf(facts)];
         if (memory === undefined) {
-            return problem("shows no HBM (nvidia-smi), or no NUMA nodes");
+            const { value, wrong } = refused ?? { value: undefined, wrong: "shows no HBM (nvidia-smi), or no NUMA nodes" };
+            return problem(typeof value === "string" ? `${value} ${wrong}` : wrong);
         }
-        const { hbmMiB, hbmInUseMiB, lpddrMiB, egmEnabled, egmReservedMiB, coherentMode } = memory;
-        return { hbmMiB, hbmInUseMiB, lpddrGiB: lpddrMiB / 1024, egmEnabled, egmReservedMiB: egmEnabled ? egmReservedMiB : undefined, coherentMode };
+        const { lpddrMiB, egmReservedMiB, ...measured } = memory;
+        return { ...measured, lpddrGiB: Math.round((lpddrMiB / 1024) * 10) / 10, egmReservedMiB: measured.egmEnabled ? egmReservedMiB : undefined };
     } catch (error) {
         if (error instanceof Unanswered) {
             return problem(`cannot be asked (${error.message})`);

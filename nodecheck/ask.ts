@@ -3,9 +3,6 @@ import * as fs from "node:fs";
 import * as path from "node:path";
 import { type NodeFacts, parseFacts, splitSections } from "../components/node/facts";
 
-/** LPDDR5X of the 480 GB part in MiB, where the firmware does not say (source document). */
-export const solderedMiB = 480 * 1024;
-
 /** The node could not be asked; the message says why, without who was to be asked. */
 export class Unanswered extends Error {}
 
@@ -33,18 +30,26 @@ export function readSaved(folder: string): NodeFacts {
         "nvidia-smi": "nvidia-smi",
         numactl: "numactl --hardware",
         free: "free",
+        meminfo: "meminfo",
         iomem: "/proc/iomem",
         params: "/proc/driver/nvidia/params",
         dmidecode: "dmidecode",
+        c2c: "c2c",
     };
     const sections: Record<string, string> = {};
     for (const [file, section] of Object.entries(names)) {
         const found = [file, `${file}.txt`].map((name) => path.join(folder, name)).find((candidate) => fs.existsSync(candidate));
         if (found !== undefined) {
-            sections[section] = fs.readFileSync(found, "utf8");
+            sections[section] = readText(found);
         }
     }
     return parseFacts(sections);
+}
+
+/** As text, also where PowerShell saved it: UTF-16 with a mark before it. */
+function readText(file: string): string {
+    const bytes = fs.readFileSync(file);
+    return bytes.toString(bytes[0] === 0xff && bytes[1] === 0xfe ? "utf16le" : "utf8").replace(/^\ufeff/, "");
 }
 
 function ask(command: string[]): NodeFacts {

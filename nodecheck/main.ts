@@ -1,14 +1,14 @@
 import * as fs from "node:fs";
 import * as path from "node:path";
 import * as yaml from "yaml";
-import { UserError } from "../components/internal/errors";
-import { describePlan, kubeletAdvice } from "../components/node/describe";
+import { problemLine, UserError } from "../components/internal/errors";
+import { describePlan, gib, kubeletAdvice } from "../components/node/describe";
 import type { NodeFacts } from "../components/node/facts";
 import type { Gh200NodeArgs } from "../components/node/gh200NodeArgs";
 import { planMemory } from "../components/node/memory";
 import { planNode } from "../components/node/planNode";
-import { declarationOf, judge, managedPath, verdictLines } from "../components/node/verdict";
-import { askOverSsh, askThisMachine, readSaved, solderedMiB, Unanswered } from "./ask";
+import { declarationOf, judge, managedPath, measureNode, refusalOf, verdictLines } from "../components/node/verdict";
+import { askOverSsh, askThisMachine, readSaved, Unanswered } from "./ask";
 import { capacityJob } from "./capacityJob";
 
 /*
@@ -19,7 +19,7 @@ import { capacityJob } from "./capacityJob";
 const USAGE = `npm run node:check -- WHERE [--stack NAME] [--json]
   --host NAME        asks over ssh, with this machine's own configuration; USER@NAME too
   --local            asks this machine
-  --files FOLDER     reads saved text: nvidia-smi, numactl, free, iomem, params, dmidecode (each optional, with or without .txt)
+  --files FOLDER     reads saved text: nvidia-smi, numactl, meminfo, free, iomem, params, dmidecode, c2c (with or without .txt)
   --stack NAME       compares with gh200-vllm:node of Pulumi.NAME.yaml; without it the node is described alone
   --capacity-job IMAGE   prints the Job that proves how much managed memory reaches, for kubectl apply; IMAGE by digest
 Root on the node sees more (dmidecode, the addresses of /proc/iomem).`;
@@ -60,25 +60,36 @@ function factsOf(host: string | undefined, files: string | undefined): NodeFacts
 }
 
 function report(facts: NodeFacts, stack: string | undefined): number {
-    const declared = stack === undefined ? undefined : planned(stack);
-    const memory = declared?.memory ?? declarationOf(facts, solderedMiB);
-    if (memory === undefined) {
-        throw new Unanswered("this is no GH200 that can be judged: it shows no HBM (nvidia-smi), or no NUMA nodes");
+    const [refused, own] = [refusalOf(facts), declarationOf(facts)];
+    if (own === undefined) {
+        const silent = facts.gpuName === undefined && facts.nvidiaSmiSays === undefined && !facts.truncated;
+        if (silent || refused === undefined) {
+            throw new Unanswered("this is no GH200 that can be judged: it shows no HBM (nvidia-smi), or no NUMA nodes");
+        }
+        console.error(problemLine(refused));
+        // A card that is the wrong one was asked; a node that did not say enough was not.
+        return refused.value === undefined ? 2 : 1;
     }
+    const declared = stack === undefined ? undefined : planned(stack);
+    const memory = declared?.memory ?? own;
+    const measured = measureNode(facts);
     const found = judge(memory, declared?.managedMiB ?? memory.hbmMiB, facts);
     const verdict = { ...found, problems: found.problems.filter(({ path: at }) => !(at === managedPath && declared?.node.acknowledgeDeclaredExceedsMeasured)) };
-    const free = facts.numaNodes?.filter(({ hasCpus }) => hasCpus).reduce((sum, { freeMiB }) => sum + (freeMiB ?? 0), 0);
+    const free = facts.numaNodes?.filter(({ firstCpu }) => firstCpu !== undefined).reduce((sum, { freeMiB }) => sum + (freeMiB ?? 0), 0);
     const plan = declared?.plan ?? planMemory(memory, { ...standardPod, managedMiB: memory.hbmMiB + memory.lpddrMiB });
     console.log(
         [
             ...verdictLines(verdict, memory),
             ...(free === undefined
                 ? []
-                : [`free LPDDR: ${(free / 1024).toFixed(1)} GiB; free HBM: ${(((facts.hbmMiB ?? 0) - (facts.hbmInUseMiB ?? 0)) / 1024).toFixed(1)} GiB`]),
+                : [
+                      `free LPDDR: ${gib(free)}${(measured.superchips ?? 1) > 1 ? " on the whole node" : ""}; ` +
+                          `free HBM: ${gib(memory.hbmMiB - (facts.hbmReservedMiB ?? 0) - (facts.hbmInUseMiB ?? 0))}`,
+                  ]),
             ...(declared === undefined ? ["the most that one pod could be promised:"] : ["the plan:"]),
             ...describePlan(plan).map((line) => `  ${line}`),
             "the kubelet should have:",
-            ...kubeletAdvice(plan).map((line) => `  ${line}`),
+            ...kubeletAdvice(plan, { numaNodes: facts.numaNodes?.length, superchips: measured.superchips }).map((line) => `  ${line}`),
         ].join("\n"),
     );
     return verdict.problems.length === 0 ? 0 : 1;

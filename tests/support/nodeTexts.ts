@@ -1,3 +1,6 @@
+import * as path from "node:path";
+import { repositoryRoot } from "./stackFile";
+
 /**
  * What the tools of a GH200 print, for the parsers. The figures of `sourceDocument` are the source document's (97,871 and
  * 14,920 MiB, 10 nodes, 8,080 and 97,280 MB, 102 GiB); the lines around them are as those tools print them. `egmOff` has
@@ -24,7 +27,7 @@ const smi = `Tue Apr  7 10:00:00 2026
 
 export const sourceDocument: Record<string, string> = {
     "nvidia-smi": smi,
-    "compute apps": "\n",
+    "compute apps": "none\n",
     "numactl --hardware": [
         "available: 10 nodes (0-9)",
         `node 0 cpus: ${cpus}`,
@@ -68,20 +71,47 @@ export const egmOff: Record<string, string> = {
         "",
     ].join("\n"),
     free: "               total        used        free\nMem:          587317        9000      570000\n",
-    egm: "",
+    egm: "none\n",
 };
 
 /** EGM off, and HBM in the driver's own hands. */
 export const recommended: Record<string, string> = {
     ...egmOff,
-    "numactl --hardware": [`node 0 cpus: 0-71`, "node 0 size: 490037 MB", "node 0 free: 480000 MB", ""].join("\n"),
+    "numactl --hardware": [
+        "available: 8 nodes (0,2-8)",
+        "node 0 cpus: 0-71",
+        "node 0 size: 490037 MB",
+        "node 0 free: 480000 MB",
+        ...emptyNodes([2, 3, 4, 5, 6, 7, 8]),
+        "",
+    ].join("\n"),
     free: "               total        used        free\nMem:          490037        9000      480000\n",
     "/proc/iomem": "80000000-fffeffff : System RAM\n100000000-77ffffffff : System RAM\n",
     "/proc/driver/nvidia/params": 'CoherentGPUMemoryMode: "driver"\n',
 };
 
+/** EGM on, and HBM in the driver's own hands, as after an update to R615: node 1, of the EGM region, stays empty. */
+export const egmDriver: Record<string, string> = {
+    ...sourceDocument,
+    "nvidia-smi": smi.replaceAll("595.45.04", "615.71.09").replace("14920MiB", "    1MiB"),
+    "numactl --hardware": [
+        "available: 9 nodes (0-1,3-9)",
+        "node 0 cpus: 0-71",
+        "node 0 size: 8080 MB",
+        "node 0 free: 3021 MB",
+        ...emptyNodes([1, 3, 4, 5, 6, 7, 8, 9]),
+        "",
+    ].join("\n"),
+    free: "               total        used        free\nMem:            8080        5059        3021\n",
+    "/proc/iomem": "80000000-fffeffff : System RAM\n100000000-277ffffff : System RAM\n",
+};
+
+/** The nodes of tests/fixtures/node, as a person saved them. SOURCES.md there says where each text is from. */
+export const savedNodes = path.join(repositoryRoot, "tests", "fixtures", "node");
+
+/** As assets/node/facts prints it. */
 export function asScriptOutput(sections: Record<string, string>): string {
-    return Object.entries(sections)
-        .map(([name, text]) => `== ${name}\n${text.trimEnd()}\n`)
+    return Object.entries({ "gh200-facts": "", ...sections, end: "" })
+        .map(([name, text]) => `== ${name}\n${text === "" ? "" : `${text.trimEnd()}\n`}`)
         .join("");
 }

@@ -13,7 +13,7 @@ import { questions } from "../../init/questions";
 import { stackFileText } from "../../init/stackFile";
 import { writeCertificatePair } from "../support/certificatePair";
 import { answerLines, completeAnswers } from "../support/initAnswers";
-import { egmOff } from "../support/nodeTexts";
+import { egmOff, recommended, savedNodes } from "../support/nodeTexts";
 import { repositoryRoot } from "../support/stackFile";
 import { temporaryFolders, writeTree } from "../support/temporaryFolder";
 
@@ -86,6 +86,45 @@ describe("the stack file", () => {
         const { node } = declare({ ...completeAnswers, profile: undefined, node: saved });
         expect(node).toMatchObject({ hbmMiB: 97_871, egmEnabled: false, coherentMode: "numa", lpddrGiB: 480 });
         expect(planNode(node!).plan.profile).toBe("numa");
+    });
+
+    test.each<[string, object]>([
+        ["gh200-120gb", { hbmMiB: 97_871, hbmInUseMiB: 0, lpddrGiB: 120, egmEnabled: false, coherentMode: "numa" }],
+        ["gh200-120gb-quad", { hbmMiB: 97_871, lpddrGiB: 119.6, egmEnabled: false }],
+        ["gh200-120gb-quad-driver", { hbmInUseMiB: 0, lpddrGiB: 120, coherentMode: "driver" }],
+        ["gh200-144g-dual", { hbmMiB: 146_831, lpddrGiB: 471.3 }],
+        ["gh200-480gb-vm", { lpddrGiB: 431.9, egmEnabled: false }],
+        ["gh200-480gb-numa-fake", { lpddrGiB: 480 }],
+    ])("declares %s by one GPU's measured share", (name, measured) => {
+        const { node } = declare({ ...completeAnswers, profile: undefined, node: path.join(savedNodes, name) });
+        expect(node).toMatchObject(measured);
+        const answers = { ...completeAnswers, profile: undefined, node: path.join(savedNodes, name), managed: "100", "builder-memory": "50" };
+        expect(answerLines(answers)).toEqual([]);
+    });
+
+    test("declares huge pages that a node holds", () => {
+        const saved = temporaryFolder();
+        writeTree(saved, {
+            "nvidia-smi": recommended["nvidia-smi"]!,
+            "numactl.txt": recommended["numactl --hardware"]!,
+            params: recommended["/proc/driver/nvidia/params"]!,
+            meminfo: "Hugetlb:        131072000 kB\n",
+        });
+        const { node } = declare({ ...completeAnswers, profile: undefined, node: saved });
+        expect(node).toMatchObject({ lpddrGiB: 480, hugePagesMiB: 128_000 });
+        expect(planNode(node!).plan.view.lpddrMiB).toBe(490_037 - 128_000);
+    });
+
+    test.each([
+        ["h200", "NVIDIA H200 is no GH200"],
+        ["h20", "NVIDIA H20 is no GH200"],
+        ["gh200-480gb-mig", "NVIDIA GH200 480GB with MIG enabled divides its HBM between instances, and a plan is for a whole GPU"],
+        ["gh200-480gb-busy", "did not say its NUMA nodes"],
+    ])("refuses %s in one line", (name, wrong) => {
+        const node = path.join(savedNodes, name);
+        expect(answerLines({ ...completeAnswers, profile: undefined, node })).toEqual([
+            `--node: ${node}: ${wrong}; accepted: NAME or USER@NAME of a GH200 that ssh reaches, or a folder as of npm run node:check -- --files; --node none --profile PROFILE declares the node instead`,
+        ]);
     });
 
     test("names the node where what it said cannot be planned", () => {
