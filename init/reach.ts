@@ -33,14 +33,14 @@ export async function reachRegistry(answers: Answers): Promise<Reached> {
         const whose = given(answers, "user") === undefined ? "; none is declared, so Docker's own on each machine counts" : "";
         return { found: [`${host} answers, and ${login}${login.startsWith("wants") ? whose : ""}`], problems: [] };
     } catch (error) {
-        const { message, cause } = error as Error;
+        const { message } = error as Error;
         return {
             found: [],
             problems: [
                 {
                     path: "registry.address",
                     value: answers.registry,
-                    wrong: `no registry answers https://${host}/v2/ (${cause instanceof Error ? cause.message : message})`,
+                    wrong: `no registry answers https://${host}/v2/ (${message})`,
                     accepted: "HOST/NAMESPACE of a registry that is reached from here",
                     fix: "start it, correct the address, or have Node.js trust its CA (NODE_EXTRA_CA_CERTS)",
                 },

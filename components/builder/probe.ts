@@ -1,3 +1,4 @@
+import { connectionFault, Fault } from "../internal/connectionFault";
 import type { Problem } from "../internal/errors";
 import type { BuilderConnection } from "./connection";
 import { answerTimeoutMs, type ListWorkersResponse, withControl } from "./control";
@@ -63,18 +64,49 @@ export function builderProblems(connection: BuilderConnection, facts: BuilderFac
 
 /** The one line for a daemon that did not answer the question. */
 export function unreachableProblem(connection: BuilderConnection, error: unknown): Problem {
-    const text = error instanceof Error ? error.message : String(error);
-    const untrusted = /certificate|self.signed|issuer|altnames|tls|ssl|handshake/i.test(text);
-    return {
+    const text = reason(error instanceof Error ? error.message : String(error));
+    const shared = {
         path: "builder.endpoint",
         value: connection.endpoint,
-        wrong: untrusted ? `the TLS handshake failed (${reason(text)})` : `no BuildKit daemon answered within ${answerTimeoutMs / 1000} s (${reason(text)})`,
         accepted: "a daemon that trusts builder.clientCertificate and is signed by builder.caCertificate",
-        fix: untrusted
-            ? "check builder.caCertificate, builder.clientCertificate, builder.serverName and the builderClientKey secret"
-            : "start buildkitd there, or correct builder.endpoint",
+    };
+    // OpenSSL, on a certificate or key that is empty, cut short or of another pair.
+    if (/DECODER routines|PEM routines|key values mismatch|bad decrypt|no start line/i.test(text)) {
+        return {
+            ...shared,
+            path: "builder.clientCertificate",
+            value: undefined,
+            wrong: `the TLS handshake failed: certificate and key cannot be used together (${text})`,
+            fix: "set the secret builderClientKey to the PEM text of the key of builder.clientCertificate",
+        };
+    }
+    const fault = connectionFault(text);
+    const words = fault === undefined ? `(${text})` : `${fault.wrong} (${text})`;
+    const kind = fault?.fault ?? Fault.Timeout;
+    return {
+        ...shared,
+        wrong: handshakeFaults.includes(kind)
+            ? `the TLS handshake failed: ${words}`
+            : `no BuildKit daemon answered within ${answerTimeoutMs / 1000} s: ${words}`,
+        fix: mends[kind] ?? mends[Fault.Refused]!,
     };
 }
+
+const handshakeFaults: Fault[] = [Fault.Authority, Fault.Expired, Fault.WrongName, Fault.ClientCertificate, Fault.PlainText, Fault.Tls];
+
+const mends: Partial<Record<Fault, string>> = {
+    [Fault.Authority]: "set builder.caCertificate to the authority that signed the daemon's certificate",
+    [Fault.Expired]: "renew the daemon's certificate, and look at the clocks of both",
+    [Fault.WrongName]: "set builder.serverName to a name that the daemon's certificate has",
+    [Fault.ClientCertificate]: "set builder.clientCertificate and the secret builderClientKey to a pair that the daemon's authority signed",
+    [Fault.PlainText]: "start buildkitd with --tlscert, --tlskey and --tlscacert, or correct builder.endpoint",
+    [Fault.Tls]: "check builder.caCertificate, builder.clientCertificate, builder.serverName and the builderClientKey secret",
+    [Fault.NoName]: "correct builder.endpoint, or the DNS of this machine",
+    [Fault.Refused]: "start buildkitd there, or correct builder.endpoint",
+    [Fault.NoRoute]: "open the way from this machine, or correct builder.endpoint",
+    [Fault.Timeout]: "start buildkitd there, open its port to this machine, or correct builder.endpoint",
+    [Fault.Closed]: "set builder.caCertificate where the daemon wants TLS, or correct builder.endpoint",
+};
 
 /** Compares dotted versions with an optional leading `v`; a pre-release counts as its release. */
 export function compareVersions(left: string, right: string): number {

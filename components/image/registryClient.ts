@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { connectionFault, Fault } from "../internal/connectionFault";
 import { isLoopbackRegistry, registryHost } from "./reference";
 
 export interface RegistryCredentials {
@@ -15,6 +16,22 @@ export class RegistryError extends Error {
     ) {
         super(`${url} answered ${status} ${statusText}`);
     }
+}
+
+/** A registry that could not be asked, with its host and the reason. */
+class UnreachedError extends Error {
+    constructor(url: string, cause: unknown) {
+        const told = causeOf(cause);
+        const fault = connectionFault(told);
+        const trust = fault?.fault === Fault.Authority ? "; have Node.js trust its authority (NODE_EXTRA_CA_CERTS)" : "";
+        super(`${new URL(url).host}: ${fault === undefined ? "" : `${fault.wrong} `}(${told})${trust}`, { cause });
+    }
+}
+
+/** What fetch keeps in its error's cause, where the error itself says `fetch failed`. */
+function causeOf(error: unknown): string {
+    const { message, cause, code } = error as Error & { code?: string };
+    return cause === undefined ? [code, message].filter(Boolean).join(" ") : causeOf(cause);
 }
 
 const manifestTypes = [
@@ -149,7 +166,7 @@ async function answered(method: string, url: string, credentials?: RegistryCrede
         throw new Error(`${url} wants a login at ${JSON.stringify(field("realm"))}; accepted: an https address`);
     }
     realm.search = new URLSearchParams({ service: field("service"), scope: field("scope") }).toString();
-    const answer = (await (await request("GET", realm.href, basic)).json()) as { token?: string; access_token?: string };
+    const answer = (await ok(`${realm.origin}${realm.pathname}`, await request("GET", realm.href, basic)).json()) as { token?: string; access_token?: string };
     return request(method, url, `Bearer ${answer.token ?? answer.access_token ?? ""}`);
 }
 
@@ -173,6 +190,6 @@ async function request(method: string, url: string, authorization?: string): Pro
                 return plain;
             }
         }
-        throw error;
+        throw new UnreachedError(url, error);
     }
 }

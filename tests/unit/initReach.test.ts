@@ -35,7 +35,7 @@ describe("behind an address", () => {
         const dead = { ...completeAnswers, builder: "tcp://127.0.0.1:1" };
         expect(await ask(dead)).toEqual([
             expect.stringMatching(
-                /^--builder: tcp:\/\/127\.0\.0\.1:1: no BuildKit daemon answered within 4 s \(.*ECONNREFUSED.*\); accepted: a daemon that trusts --builder-cert and is signed by --builder-ca; start buildkitd there, or correct --builder$/,
+                /^--builder: tcp:\/\/127\.0\.0\.1:1: no BuildKit daemon answered within 4 s: nothing listens there \(.*ECONNREFUSED.*\); accepted: a daemon that trusts --builder-cert and is signed by --builder-ca; start buildkitd there, or correct --builder$/,
             ),
         ]);
     });

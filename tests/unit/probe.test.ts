@@ -90,7 +90,7 @@ describe("the probe", () => {
         const endpoint = await closedPort();
         const error: unknown = await probeBuilder(connection({ endpoint })).catch((reason: unknown) => reason);
         expect(problemLine(unreachableProblem(connection({ endpoint }), error))).toMatch(
-            /^builder\.endpoint: tcp:\/\/127\.0\.0\.1:\d+: no BuildKit daemon answered within 4 s \(.*ECONNREFUSED.*\); accepted: a daemon that trusts builder\.clientCertificate and is signed by builder\.caCertificate; start buildkitd there, or correct builder\.endpoint$/,
+            /^builder\.endpoint: tcp:\/\/127\.0\.0\.1:\d+: no BuildKit daemon answered within 4 s: nothing listens there \(.*ECONNREFUSED.*\); accepted: a daemon that trusts builder\.clientCertificate and is signed by builder\.caCertificate; start buildkitd there, or correct builder\.endpoint$/,
         );
     });
 });
@@ -98,24 +98,46 @@ describe("the probe", () => {
 describe("a daemon that did not answer", () => {
     const line = (message: unknown) => problemLine(unreachableProblem(connection(), message));
 
+    const accepted = "; accepted: a daemon that trusts builder.clientCertificate and is signed by builder.caCertificate; ";
+
     test("within the deadline is called silent", () => {
         expect(line(new Error("4 DEADLINE_EXCEEDED: Deadline exceeded after 4.000s"))).toBe(
-            "builder.endpoint: tcp://10.0.0.1:1234: no BuildKit daemon answered within 4 s (Deadline exceeded after 4.000s); " +
-                "accepted: a daemon that trusts builder.clientCertificate and is signed by builder.caCertificate; " +
-                "start buildkitd there, or correct builder.endpoint",
+            "builder.endpoint: tcp://10.0.0.1:1234: no BuildKit daemon answered within 4 s: it did not answer in time (Deadline exceeded after 4.000s)" +
+                `${accepted}start buildkitd there, open its port to this machine, or correct builder.endpoint`,
         );
     });
 
     test.each([
-        "14 UNAVAILABLE: self-signed certificate in certificate chain",
-        "14 UNAVAILABLE: unable to verify the first certificate",
-        "14 UNAVAILABLE: Hostname/IP does not match certificate's altnames: Host: a. is not in the cert's altnames: DNS:b",
-        "14 UNAVAILABLE: write EPROTO 0:error:0A00010B:SSL routines:ssl3_get_record:wrong version number",
-    ])("because of TLS is told so: %s", (text) => {
-        expect(line(new Error(text))).toBe(
-            `builder.endpoint: tcp://10.0.0.1:1234: the TLS handshake failed (${text.replace("14 UNAVAILABLE: ", "")}); ` +
-                "accepted: a daemon that trusts builder.clientCertificate and is signed by builder.caCertificate; " +
-                "check builder.caCertificate, builder.clientCertificate, builder.serverName and the builderClientKey secret",
+        ["self-signed certificate in certificate chain", "its certificate is signed by an authority that is not trusted", "builder.caCertificate"],
+        ["unable to verify the first certificate", "its certificate is signed by an authority that is not trusted", "builder.caCertificate"],
+        ["certificate has expired", "its certificate is out of date, or a clock is wrong", "clocks"],
+        [
+            "Hostname/IP does not match certificate's altnames: Host: a. is not in the cert's altnames: DNS:b",
+            "its certificate is for another name",
+            "builder.serverName",
+        ],
+        ["write EPROTO 0:error:0A00010B:SSL routines:ssl3_get_record:wrong version number", "it does not speak TLS at this port", "--tlscert"],
+        ["80:error:0A000418:SSL routines:ssl3_read_bytes:tlsv1 alert unknown ca", "it refuses the certificate that it is shown", "builderClientKey"],
+        ["80:error:0A00045C:SSL routines:ssl3_read_bytes:tlsv13 alert certificate required", "it refuses the certificate that it is shown", "builderClientKey"],
+        ["0A000410:SSL routines::sslv3 alert handshake failure", "the TLS handshake failed", "builder.serverName"],
+    ])("because of TLS is told which: %s", (text, wrong, mend) => {
+        const told = line(new Error(`14 UNAVAILABLE: No connection established. Last error: Error: ${text}. Resolution note: `));
+        expect(told).toContain(`builder.endpoint: tcp://10.0.0.1:1234: the TLS handshake failed: ${wrong} (${text})${accepted}`);
+        expect(told).toContain(mend);
+    });
+
+    test.each([
+        ["Name resolution failed for target dns:nowhere.example:1234", "its name has no address"],
+        ["connect EHOSTUNREACH 10.0.0.1:1234", "no route leads there"],
+        ["read ECONNRESET", "it closed the connection"],
+    ])("because of the network is told which: %s", (text, wrong) => {
+        expect(line(new Error(`14 UNAVAILABLE: ${text}`))).toContain(`no BuildKit daemon answered within 4 s: ${wrong} (${text})`);
+    });
+
+    test("because its client has no key is told which key, and shows none", () => {
+        expect(line(new Error("error:1E08010C:DECODER routines::unsupported"))).toBe(
+            `builder.clientCertificate: the TLS handshake failed: certificate and key cannot be used together (error:1E08010C:DECODER routines::unsupported)${accepted}` +
+                "set the secret builderClientKey to the PEM text of the key of builder.clientCertificate",
         );
     });
 

@@ -1,84 +1,67 @@
-import { createHash } from "node:crypto";
-import { afterEach, describe, expect, test, vi } from "vitest";
-import { imageLabels, listTags, tagDigest } from "../../components/image/registryClient";
+import * as fs from "node:fs";
+import * as http from "node:http";
+import * as https from "node:https";
+import * as net from "node:net";
+import type { AddressInfo } from "node:net";
+import * as path from "node:path";
+import { afterEach, describe, expect, test } from "vitest";
+import { tagDigest, wantsLogin } from "../../components/image/registryClient";
+import { writeCertificatePair } from "../support/certificatePair";
+import { temporaryFolders } from "../support/temporaryFolder";
 
-const credentials = { username: "push", password: "s3cret" };
-const digestOf = (text: string) => `sha256:${createHash("sha256").update(text).digest("hex")}`;
+const temporaryFolder = temporaryFolders();
+const servers: net.Server[] = [];
+afterEach(() => servers.splice(0).forEach((server) => server.close()));
 
-/** A registry that answers as the table says, and remembers who was told what. */
-function registry(answers: Record<string, { status?: number; body?: string; headers?: Record<string, string> }>): { url: string; authorization: string }[] {
-    const seen: { url: string; authorization: string }[] = [];
-    vi.stubGlobal("fetch", (url: string, { headers }: { headers: Record<string, string> }) => {
-        seen.push({ url, authorization: headers.Authorization ?? "" });
-        const { status = 200, body = "{}", headers: given } = answers[url.split("?")[0]!] ?? { status: 404 };
-        return Promise.resolve(new Response(body, { status, headers: given }));
-    });
-    return seen;
+async function listening(server: net.Server): Promise<number> {
+    servers.push(server);
+    await new Promise<void>((ready) => server.listen(0, "127.0.0.1", ready));
+    return (server.address() as AddressInfo).port;
 }
 
-afterEach(() => vi.unstubAllGlobals());
-
-const list = "https://r.example/v2/ns/repo/tags/list";
-const manifest = "https://r.example/v2/ns/repo/manifests/";
-
-describe("a registry's password", () => {
-    test.each(["https://evil.example/v2/x", "http://r.example/v2/x", "https://r.example:444/v2/x", "//evil.example/x"])(
-        "does not follow a list to %s",
-        async (next) => {
-            const seen = registry({ [list]: { body: '{"tags":["a"]}', headers: { link: `<${next}>; rel="next"` } } });
-            await expect(listTags("r.example/ns/repo", credentials)).rejects.toThrow("accepted: the registry itself");
-            expect(seen.map(({ url }) => new URL(url).origin)).toEqual(["https://r.example"]);
-        },
+const failure = (host: string) =>
+    wantsLogin(host).then(
+        () => "no failure",
+        (error: Error) => error.message,
     );
 
-    test("follows a list within the registry", async () => {
-        const seen = registry({
-            [list]: { body: '{"tags":["a"]}', headers: { link: '</v2/ns/repo/tags/more?n=100>; rel="next"' } },
-            "https://r.example/v2/ns/repo/tags/more": { body: '{"tags":["b"]}' },
-        });
-        expect(await listTags("r.example/ns/repo", credentials)).toEqual(["a", "b"]);
-        expect(seen).toHaveLength(2);
+describe("a registry that cannot be asked is named with its host and why", () => {
+    test("where nothing listens", async () => {
+        const server = net.createServer();
+        const port = await listening(server);
+        await new Promise((done) => servers.pop()!.close(done));
+        expect(await failure(`127.0.0.1:${port}`)).toMatch(new RegExp(`^127\\.0\\.0\\.1:${port}: nothing listens there \\(.*ECONNREFUSED.*\\)$`));
     });
 
-    test.each(["http://r.example/token", "http://evil.example/token", "ftp://r.example/token", "token", ""])("is not told to a login at %j", async (realm) => {
-        const seen = registry({ [`${manifest}t`]: { status: 401, headers: { "www-authenticate": `Bearer realm="${realm}",service="r"` } } });
-        await expect(tagDigest("r.example/ns/repo:t", credentials)).rejects.toThrow("accepted: an https address");
-        expect(seen).toHaveLength(1);
+    test("where its name has no address", async () => {
+        expect(await failure("nowhere.invalid")).toMatch(/^nowhere\.invalid: its name has no address \(.*(ENOTFOUND|EAI_AGAIN).*\)$/);
     });
 
-    test("is told to a login over https, and the token to the registry", async () => {
-        const body = "{}";
-        vi.stubGlobal("fetch", (url: string, { headers }: { headers: Record<string, string> }) => {
-            if (url.startsWith("https://auth.example/token")) {
-                return Promise.resolve(new Response('{"token":"t0ken"}'));
-            }
-            return Promise.resolve(
-                headers.Authorization === "Bearer t0ken"
-                    ? new Response(body)
-                    : new Response("", { status: 401, headers: { "www-authenticate": 'Bearer realm="https://auth.example/token",service="r"' } }),
-            );
-        });
-        expect(await tagDigest("r.example/ns/repo:t", credentials)).toBe(digestOf(body));
+    test("where its authority is not known here, with what makes Node.js trust it", async () => {
+        const port = await listening(https.createServer(pair(), (_, response) => response.end()));
+        expect(await failure(`127.0.0.1:${port}`)).toMatch(
+            new RegExp(
+                `^127\\.0\\.0\\.1:${port}: its certificate is signed by an authority that is not trusted \\(.*\\); have Node\\.js trust its authority \\(NODE_EXTRA_CA_CERTS\\)$`,
+            ),
+        );
     });
 });
 
-describe("what is asked for by digest", () => {
-    const config = JSON.stringify({ config: { Labels: { a: "b" } } });
-    const image = JSON.stringify({ config: { digest: digestOf(config) } });
-
-    test("is taken where it has that digest", async () => {
-        registry({ [manifest + digestOf(image)]: { body: image }, [`https://r.example/v2/ns/repo/blobs/${digestOf(config)}`]: { body: config } });
-        expect(await imageLabels(`r.example/ns/repo@${digestOf(image)}`)).toEqual({ a: "b" });
+test("a token server that refuses is named, not the registry's second question", async () => {
+    let port = 0;
+    const server = http.createServer((request, response) => {
+        if (request.url?.startsWith("/token") === true) {
+            response.writeHead(403).end();
+        } else {
+            response.writeHead(401, { "www-authenticate": `Bearer realm="http://127.0.0.1:${port}/token",service="r",scope="repository:a:pull"` }).end();
+        }
     });
-
-    test.each([
-        ["manifest", { [manifest + digestOf(image)]: { body: `${image} ` } }],
-        [
-            "configuration",
-            { [manifest + digestOf(image)]: { body: image }, [`https://r.example/v2/ns/repo/blobs/${digestOf(config)}`]: { body: '{"config":{}}' } },
-        ],
-    ])("is refused where the %s is another", async (_, answers) => {
-        registry(answers);
-        await expect(imageLabels(`r.example/ns/repo@${digestOf(image)}`)).rejects.toThrow("accepted: what has the digest that was asked for");
-    });
+    port = await listening(server);
+    await expect(tagDigest(`127.0.0.1:${port}/a:b`)).rejects.toThrow(`http://127.0.0.1:${port}/token answered 403 Forbidden`);
 });
+
+function pair(): { cert: Buffer; key: Buffer } {
+    const folder = temporaryFolder();
+    writeCertificatePair(folder, "registry");
+    return { cert: fs.readFileSync(path.join(folder, "registry.pem")), key: fs.readFileSync(path.join(folder, "registry.key")) };
+}
