@@ -126,9 +126,9 @@ function csvVersion(text: string): string | undefined {
         .find((version) => version !== undefined);
 }
 
-/** The table of GPUs ends where that of MIG devices or of processes begins; a text without is cut. */
+/** The table of GPUs ends with an empty line, or where that of MIG devices or of processes begins; a text without is cut. */
 function tableGpus(text: string): Gpu[] | undefined {
-    const end = /^[ \t]*\|\s*(?:MIG devices|Processes):/m.exec(text)?.index;
+    const end = /^[ \t]*(?:\|\s*(?:MIG devices|Processes):|(?:\+-+){3}\+\n[ \t]*\n)/m.exec(text)?.index;
     const table = end === undefined ? "" : text.slice(0, end);
     const starts = [...table.matchAll(/^[ \t]*\|\s+\d+\s+(\S.*?)\s+(?:On|Off|N\/A|WDDM|TCC|MCDM)\s+\|\s+[0-9a-f]{4,8}:/gim)];
     if (starts.length === 0) {

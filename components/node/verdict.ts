@@ -2,7 +2,7 @@ import { problemLine, type Problem } from "../internal/errors";
 import { gib } from "./describe";
 import type { NodeFacts, NumaNode } from "./facts";
 import { hbmOfProduct, isGh200, lpddrOfProduct } from "./gpuProduct";
-import { type MemoryProfile, memoryProfile, memoryProfiles, type NodeMemory, osView } from "./memory";
+import { hbmTerms, type MemoryProfile, memoryProfile, memoryProfiles, type NodeMemory, osView } from "./memory";
 
 /** What was measured of one GH200 of a node, in the model's own terms. Undefined where the node did not say. */
 export interface MeasuredNode {
@@ -44,10 +44,12 @@ const lpddrGBps = { largest: 384, smaller: 512 };
 
 export function measureNode(facts: NodeFacts): MeasuredNode {
     const lpddr = facts.numaNodes && lpddrByCpu(facts.numaNodes);
-    const superchips = facts.gpus ?? (lpddr?.length || undefined);
-    // Of several Grace CPUs the one that has least; of one that serves several GPUs (a virtual machine) a share.
     const all = lpddr?.reduce((sum, mib) => sum + mib, 0);
-    const lpddrMiB = all === undefined ? undefined : Math.min(...(lpddr ?? []), share(all, superchips) ?? 0);
+    // A Grace CPU is one NUMA node; those of a virtual machine are its host's invention. A GPU may be hidden, or lost.
+    const cpus = facts.virtualMachine ? 1 : (lpddr?.length ?? 1);
+    const superchips = lpddr === undefined ? facts.gpus : Math.max(facts.gpus ?? 1, cpus);
+    // Of several CPUs the one that has least; of one that serves several GPUs a share.
+    const lpddrMiB = all === undefined ? undefined : Math.min(share(all, superchips) ?? all, ...(facts.virtualMachine ? [] : (lpddr ?? [])));
     const onlined = facts.numaNodes?.filter(({ firstCpu }) => firstCpu === undefined).reduce((total, { sizeMiB }) => total + sizeMiB, 0);
     const onlinedHbmMiB = share(onlined, superchips);
     // What Linux counts decides; the driver's parameter only where it does not say.
@@ -156,6 +158,16 @@ function factProblems(declared: NodeMemory, facts: NodeFacts, measured: Measured
             fix: "declare what nvidia-smi shows",
         });
     }
+    const keptMiB = hbmTerms(declared).driver;
+    if (facts.hbmReservedMiB !== undefined && facts.hbmReservedMiB > keptMiB) {
+        problems.push({
+            path: "node.hbmReservedMiB",
+            value: keptMiB,
+            wrong: `is less than the measured ${facts.hbmReservedMiB} MiB that the driver keeps`,
+            accepted: `${facts.hbmReservedMiB} or more`,
+            fix: "declare it",
+        });
+    }
     if (facts.gpuBusy === false && facts.hbmInUseMiB !== undefined && facts.hbmInUseMiB > declared.hbmInUseMiB + idleMiB) {
         problems.push({
             path: "node.hbmInUseMiB",
@@ -249,7 +261,8 @@ function notes(declared: NodeMemory, facts: NodeFacts, measured: MeasuredNode): 
     const lines: string[] = [];
     const branch = Number(facts.driverVersion?.split(".")[0] ?? Number.NaN);
     if (measured.superchips !== undefined && measured.superchips > 1) {
-        lines.push(`${measured.superchips} GH200s on this node: all figures are one's, and a pod with one GPU is promised no more`);
+        const shown = facts.gpus !== undefined && facts.gpus < measured.superchips ? `, of which nvidia-smi shows ${facts.gpus}` : "";
+        lines.push(`${measured.superchips} GH200s on this node${shown}: all figures are one's, and a pod with one GPU is promised no more`);
     }
     if (facts.otherGpus !== undefined) {
         lines.push(`beside the GH200 there is ${facts.otherGpus.join(", ")}: nvidia.com/gpu may give a pod either`);
@@ -273,7 +286,7 @@ function notes(declared: NodeMemory, facts: NodeFacts, measured: MeasuredNode): 
     if (measured.egmReservedMiB !== undefined) {
         lines.push(`EGM's reserved memory is ${measured.egmReservedMiB} MiB, inferred from the ${measured.lpddrMiB} MB of LPDDR that Linux has`);
     }
-    if (facts.onlinedByDriverMiB !== undefined) {
+    if (facts.onlinedByDriverMiB) {
         lines.push(`/proc/iomem: ${gib(facts.onlinedByDriverMiB)} of «System RAM (NVIDIA)», which is HBM that the driver onlined`);
     }
     if (facts.hbmInUseMiB !== undefined && measured.hbmMiB !== undefined) {
@@ -306,10 +319,11 @@ function notes(declared: NodeMemory, facts: NodeFacts, measured: MeasuredNode): 
     if (facts.memoryTotalMiB !== undefined && lpddrMiB !== undefined && facts.memoryTotalMiB > lpddrMiB * (1 + kernelShare)) {
         lines.push(`node capacity will be ${gib(facts.memoryTotalMiB)}, ${gib(facts.memoryTotalMiB - lpddrMiB)} more than the LPDDR: Kubernetes counts HBM`);
     }
-    if (declared.egmEnabled || measured.egmEnabled) {
+    if (measured.egmEnabled ?? declared.egmEnabled) {
         const off = osView({ ...declared, egmEnabled: false, lpddrMiB: measured.solderedMiB ?? declared.lpddrMiB });
         lines.push(
-            `turn EGM off in the BIOS and ${inMode("driver", facts)}: managed memory then reaches about ${Math.floor(off.lpddrMiB / 1024)} GiB of LPDDR`,
+            `turn EGM off in the BIOS${measured.coherentMode === "driver" ? "" : ` and ${inMode("driver", facts)}`}: ` +
+                `managed memory then reaches about ${Math.floor(off.lpddrMiB / 1024)} GiB of LPDDR`,
         );
     } else if (measured.profile !== undefined && memoryProfiles[measured.profile].coherentMode === "numa") {
         lines.push(`${inMode("driver", facts)}: Kubernetes then counts LPDDR alone`);
@@ -331,6 +345,7 @@ export function declarationOf(facts: NodeFacts): NodeMemory | undefined {
     const inUseMiB = facts.gpuBusy === true ? 0 : (facts.hbmInUseMiB ?? 0);
     return {
         hbmMiB,
+        hbmReservedMiB: facts.hbmReservedMiB,
         hbmInUseMiB: inUseMiB > idleMiB ? inUseMiB : 0,
         lpddrMiB: egmEnabled ? solderedMiB : boundedBy(lpddrMiB, solderedMiB),
         hugePagesMiB: hugePagesMiB === 0 ? undefined : hugePagesMiB,

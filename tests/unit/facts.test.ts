@@ -183,6 +183,12 @@ describe("nvidia-smi", () => {
         expect(nvidiaSmi(text)).toMatchObject({ gpuName: "NVIDIA GH200 480GB", otherGpus: ["NVIDIA RTX A2000"], hbmMiB: 97_871 });
     });
 
+    test("the table of GPUs alone, where an empty line ends it", () => {
+        const [alone] = fs.readFileSync(path.join(savedNodes, "gh200-480gb-vm", "nvidia-smi.txt"), "utf8").split("| Processes");
+        const end = alone!.lastIndexOf("+---", alone!.length - 10);
+        expect(nvidiaSmi(alone!.slice(0, end))).toMatchObject({ gpus: 1, hbmMiB: 97_871, gpuBusy: undefined });
+    });
+
     test("the table and what the log adds to it, in one file", () => {
         const saved = (folder: string) => fs.readFileSync(path.join(savedNodes, folder, "nvidia-smi.txt"), "utf8");
         expect(nvidiaSmi(saved("gh200-480gb-vm") + saved("gh200-480gb-log"))).toMatchObject({ gpus: 1, hbmInUseMiB: 1, hbmReservedMiB: 1103 });

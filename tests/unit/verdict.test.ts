@@ -252,8 +252,22 @@ describe("a plan is for one GPU, of what was measured", () => {
     });
 
     test("a virtual machine with one CPU's memory for two GPUs has half of it for each", () => {
-        const two = { ...facts("gh200-480gb-vm"), gpus: 2 };
+        const two = { ...facts("gh200-480gb-log"), gpus: 2 };
         expect(measureNode(two).lpddrMiB).toBe(Math.floor(441_015 / 2));
+    });
+
+    test("a virtual machine's own NUMA nodes are no CPUs of their own", () => {
+        const split: Record<string, string> = { ...egmOff, machine: "QEMU\n" };
+        const nodes = split["numactl --hardware"]!.replace(/^node 1 cpus:$/m, "node 1 cpus: 72 73");
+        expect(measureNode(parseFacts({ ...split, "numactl --hardware": nodes }))).toMatchObject({ superchips: 1, lpddrMiB: 490_037 + 97_280 });
+    });
+
+    test("GPUs that are hidden or lost make the others' share no larger, nor EGM of what the firmware lists for all", () => {
+        const one = { ...facts("gh200-120gb-quad"), gpus: 1, solderedMiB: 4 * 120 * 1024 };
+        expect(measureNode(one)).toMatchObject({ superchips: 4, lpddrMiB: 122_200, onlinedHbmMiB: 97_280, egmEnabled: false });
+        expect(judge(declarationOf(one)!, 97_871, one).notes[0]).toBe(
+            "4 GH200s on this node, of which nvidia-smi shows 1: all figures are one's, and a pod with one GPU is promised no more",
+        );
     });
 
     test("a virtual machine of any size has no EGM of its own", () => {
@@ -315,6 +329,34 @@ describe("HBM in use at idle", () => {
         expect(declarationOf(used)?.hbmInUseMiB).toBe(700);
         expect(declarationOf({ ...used, gpuBusy: true })?.hbmInUseMiB).toBe(0);
     });
+});
+
+describe("what the driver keeps of the HBM", () => {
+    const log = facts("gh200-480gb-log");
+
+    test("is declared as measured, and refused where less was declared", () => {
+        const own = declarationOf(log)!;
+        expect(own.hbmReservedMiB).toBe(1103);
+        expect(judge({ ...own, hbmReservedMiB: 591 }, 97_871, log).problems.map(problemLine)).toEqual([
+            "node.hbmReservedMiB: 591: is less than the measured 1103 MiB that the driver keeps; accepted: 1103 or more; declare it",
+        ]);
+        expect(judge({ ...own, hbmReservedMiB: undefined }, 97_871, log).problems).toEqual([]);
+    });
+
+    test("more than the account's default is refused where nothing was declared", () => {
+        const more = { ...log, hbmReservedMiB: 1500 };
+        expect(judge({ ...declarationOf(log)!, hbmReservedMiB: undefined }, 97_871, more).problems.map(problemLine)).toEqual([
+            "node.hbmReservedMiB: 1103: is less than the measured 1500 MiB that the driver keeps; accepted: 1500 or more; declare it",
+        ]);
+    });
+});
+
+test("no advice names what is done already", () => {
+    const advice = (sections: Record<string, string>, node = declared) =>
+        judge(node, 97_871, parseFacts(sections)).notes.filter((line) => /EGM off|=driver/.test(line));
+    expect(advice(egmDriver)).toEqual(["turn EGM off in the BIOS: managed memory then reaches about 478 GiB of LPDDR"]);
+    expect(advice(recommended)).toEqual([]);
+    expect(advice(egmOff)).toEqual(["set NVreg_CoherentGPUMemoryMode=driver: Kubernetes then counts LPDDR alone"]);
 });
 
 describe("the mode", () => {
