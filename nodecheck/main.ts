@@ -89,7 +89,7 @@ function report(facts: NodeFacts, stack: string | undefined): number {
             ...(declared === undefined ? ["the most that one pod could be promised:"] : ["the plan:"]),
             ...describePlan(plan).map((line) => `  ${line}`),
             "the kubelet should have:",
-            ...kubeletAdvice(plan, { numaNodes: facts.numaNodes?.length, superchips: measured.superchips }).map((line) => `  ${line}`),
+            ...kubeletAdvice(plan, measured).map((line) => `  ${line}`),
         ].join("\n"),
     );
     return verdict.problems.length === 0 ? 0 : 1;

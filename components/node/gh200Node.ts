@@ -7,12 +7,12 @@ import { assetsFolder } from "../internal/assets";
 import { problemLine, refuse } from "../internal/errors";
 import { describePlan, kubeletAdvice, memoryTerms, readings } from "./describe";
 import { factsPodSpec } from "./factsPod";
-import { parseFacts, splitSections } from "./facts";
+import { type NodeFacts, parseFacts, splitSections } from "./facts";
 import type { Gh200NodeArgs, ResolvedGh200Node } from "./gh200NodeArgs";
 import { memoryProfiles } from "./memory";
 import { memoryPicture } from "./picture";
 import { type PlannedNode, planNode } from "./planNode";
-import { judge, managedPath, verdictLines } from "./verdict";
+import { judge, managedPath, measureNode, verdictLines } from "./verdict";
 
 /**
  * One GH200 by its memory: which of the four profiles it is in, and what a pod on it may be promised.
@@ -51,7 +51,8 @@ export class Gh200Node extends pulumi.ComponentResource {
         super("gh200-vllm:index:Gh200Node", name, {}, opts);
         const planned = planNode(args);
         const { plan, memory, node } = planned;
-        const measured = node.probe === undefined ? undefined : factsOf(this, name, node.probe).apply((text) => verdictOn(this, planned, text));
+        const facts = node.probe === undefined ? undefined : factsOf(this, name, node.probe).apply((text) => parseFacts(splitSections(text)));
+        const measured = facts?.apply((said) => verdictOn(this, planned, said));
         // An update hands on what was declared only once it is measured; a preview is complete without.
         const gated = <T>(value: T): pulumi.Output<T> =>
             measured === undefined || pulumi.runtime.isDryRun() ? (pulumi.output(value as pulumi.Unwrap<T>) as pulumi.Output<T>) : measured.apply(() => value);
@@ -67,7 +68,10 @@ export class Gh200Node extends pulumi.ComponentResource {
             headroomMiB: gated(plan.podTermsMiB.headroom),
             description: pulumi.output(describePlan(plan).join("\n")),
             picture: pulumi.output(memoryPicture(memoryTerms(memory, plan), plan)),
-            kubeletAdvice: pulumi.output(kubeletAdvice(plan)),
+            kubeletAdvice:
+                facts === undefined || pulumi.runtime.isDryRun()
+                    ? pulumi.output(kubeletAdvice(plan))
+                    : facts.apply((said) => kubeletAdvice(plan, measureNode(said))),
             measured: measured ?? pulumi.output<string[]>([]),
         };
         Object.assign(this, outputs);
@@ -111,8 +115,8 @@ function factsOf(parent: Gh200Node, name: string, probe: NonNullable<ResolvedGh2
     return pod.status.containerStatuses.apply((statuses) => statuses?.[0]?.state?.terminated?.message ?? "");
 }
 
-function verdictOn(component: Gh200Node, { memory, managedMiB, node }: PlannedNode, text: string): string[] {
-    const verdict = judge(memory, managedMiB, parseFacts(splitSections(text)));
+function verdictOn(component: Gh200Node, { memory, managedMiB, node }: PlannedNode, facts: NodeFacts): string[] {
+    const verdict = judge(memory, managedMiB, facts);
     const problems = verdict.problems.filter(({ path }) => !(path === managedPath && node.acknowledgeDeclaredExceedsMeasured));
     if (problems.length > 0) {
         // What waits for the node's outputs fails with the same lines, wrapped into the engine's own words.
@@ -134,7 +138,9 @@ function say(component: Gh200Node, { memory, plan, node }: PlannedNode): void {
     if (lines.length > 0) {
         void pulumi.log.warn(["the memory plan is declared, not proven:", ...describePlan(plan), ...lines].join("\n"), component);
     }
-    if (plan.view.onlinedHbmMiB > 0) {
-        void pulumi.log.info(["the kubelet of this node should have:", ...kubeletAdvice(plan)].join("\n"), component);
+    // The system's reserve alone is any node's.
+    const advice = kubeletAdvice(plan);
+    if (advice.length > 1) {
+        void pulumi.log.info(["the kubelet of this node should have:", ...advice].join("\n"), component);
     }
 }

@@ -9,6 +9,8 @@ export interface MeasuredNode {
     profile?: MemoryProfile | undefined;
     /** GH200s on the node: everything else here is of one, and a pod with one GPU is promised no more. */
     superchips?: number | undefined;
+    /** NUMA nodes of the whole node, those without memory included. */
+    numaNodes?: number | undefined;
     hbmMiB?: number | undefined;
     /** Real LPDDR: the NUMA nodes that have CPUs, huge pages included. */
     lpddrMiB?: number | undefined;
@@ -60,6 +62,7 @@ export function measureNode(facts: NodeFacts): MeasuredNode {
     return {
         profile: egmEnabled === undefined || coherentMode === undefined ? undefined : egmEnabled ? `egm-${coherentMode}` : coherentMode,
         superchips,
+        numaNodes: facts.numaNodes?.length,
         hbmMiB: facts.hbmMiB ?? hbmOfProduct(facts.gpuName),
         lpddrMiB,
         hugePagesMiB: share(facts.hugePagesMiB, superchips),

@@ -102,6 +102,39 @@ describe("a probe", () => {
         });
     });
 
+    test("gives the kubelet's advice for the whole node as it was measured, and a preview's for what was declared", async () => {
+        const nodes = Array.from({ length: 36 }, (_, id) =>
+            [`node ${id} cpus:${id < 4 ? ` ${id * 72}-${id * 72 + 71}` : ""}`, `node ${id} size: ${id < 4 ? 122_509 : 0} MB`, `node ${id} free: 0 MB`].join(
+                "\n",
+            ),
+        );
+        const quad = asScriptOutput({
+            "nvidia-smi": "NVIDIA GH200 120GB, 97871 MiB, 5 MiB, 591 MiB, Disabled, 590.48.01, 4\n".repeat(4),
+            "numactl --hardware": `available: 36 nodes (0-35)\n${nodes.join("\n")}\n`,
+        });
+        for (const preview of [true, false]) {
+            recorder = await record({ preview, outputs: { [commandType]: { stdout: quad } } });
+            const node = new Gh200Node("node", { lpddrGiB: 120, egmEnabled: false, coherentMode: "driver", probe: { method: "ssh", host: "gh200" } });
+            expect(await valueOf(node.kubeletAdvice)).toEqual([
+                expect.stringContaining(`systemReserved: memory: ${preview ? 15_314 - 100 : 4 * 15_314 - 100}Mi`),
+                ...(preview ? [] : [expect.stringContaining('max-allowable-numa-nodes: "36"')]),
+            ]);
+        }
+    });
+
+    test("refuses a message that lost its beginning on the kubelet's way, in one line", async () => {
+        const status = { containerStatuses: [{ state: { terminated: { message: said.slice(200) } } }] };
+        recorder = await record({ outputs: { [podType]: { status } } });
+        const error = vi.spyOn(pulumi.log, "error").mockResolvedValue(undefined);
+        const line =
+            "node: said only part of its facts: the text lost its beginning or its end; ask it over ssh (npm run node:check -- --host NAME), or raise probe.run";
+        const refused = await laterRefusal(() => new Gh200Node("node", { ...seed, probe: { method: "pod", image: `busybox@${digest}` } }));
+        expect(refused).toEqual([expect.stringContaining(line)]);
+        // By itself, under the node's own name.
+        expect(error.mock.calls.map(([said]) => said)).toEqual([line]);
+        error.mockRestore();
+    });
+
     test("stops an update that declares more than there is, before anything is handed on", async () => {
         recorder = await record({ outputs: { [commandType]: { stdout: said } } });
         const error = vi.spyOn(pulumi.log, "error").mockResolvedValue(undefined);
