@@ -50,7 +50,7 @@ def handed(path: Path, run_dir: Path, placement: str = "hbm-first", hbm_mib: int
                   kv_hbm=kv_hbm_mib * MIB, host=host_mib * MIB, utilization_given=utilization_given, accept_stand_in=accept).dump()
 
 
-def python(*arguments: str, torch: str | None = None, vllm: str | None = None, opt_in: str | None = None, extra_path: str = "", nvml: bool = False, timeout: int = 300, **environment: str) -> subprocess.CompletedProcess:
+def python(*arguments: str, torch: str | None = None, vllm: str | None = None, opt_in: str | None = None, extra_path: str = "", nvml: bool = False, stdin: str = "", timeout: int = 300, **environment: str) -> subprocess.CompletedProcess:
     """A Python child. With TORCH it runs over the stand-in runtime of that PyTorch's CUDA."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("MANAGED_MEM", "PYTORCH_", "LD_"))} | environment
     path = [str(ASSETS), extra_path]
@@ -65,7 +65,7 @@ def python(*arguments: str, torch: str | None = None, vllm: str | None = None, o
     if opt_in:
         env["MANAGED_MEM"] = opt_in
     env["PYTHONPATH"] = os.pathsep.join(p for p in path if p)
-    return subprocess.run([program, *arguments], env=env, capture_output=True, text=True, timeout=timeout)
+    return subprocess.run([program, *arguments], env=env, input=stdin, capture_output=True, text=True, timeout=timeout)
 
 
 def last_json(done: subprocess.CompletedProcess) -> dict:
