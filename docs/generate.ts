@@ -110,7 +110,8 @@ function rows(node: Leaf, prefix: string): string[] {
         const absent = node.required?.includes(key) ? "required" : "none";
         const fallback = leaf.default === undefined ? absent : `\`${JSON.stringify(leaf.default)}\``;
         const meaning = [leaf.description ?? "", leaf.source && `Source: ${leaf.source}.`].filter(Boolean).join(" ");
-        return [`| \`${prefix}${key}\` | ${typeOf(leaf)} | ${fallback} | ${leaf.unit ?? ""} | ${meaning} |`];
+        const items = leaf.items?.properties === undefined ? [] : rows(leaf.items, `${prefix}${key}[].`);
+        return [`| \`${prefix}${key}\` | ${typeOf(leaf)} | ${fallback} | ${leaf.unit ?? ""} | ${meaning} |`, ...items];
     });
 }
 

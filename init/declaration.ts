@@ -7,7 +7,7 @@ import type { ServingArgs } from "../components/serving/vllmServerArgs";
 import { askOverSsh, readSaved, Unanswered } from "../nodecheck/ask";
 import { type Answers, given } from "./answers";
 import { readCertificates } from "./certificates";
-import { modelNameProblems, modelShape } from "./modelConfig";
+import { describeModel, modelNameProblems } from "./modelConfig";
 
 /** The sections of a stack's configuration that the answers amount to. What was not answered is not in them. */
 export interface Declaration {
@@ -21,6 +21,8 @@ export interface Declaration {
     approval: { required: boolean; approver: string | undefined };
     /** PEM text of the builder's client key, which is a secret and no part of a section; empty where it is not given. */
     clientKey: string;
+    /** What was read of the model and a person should know, a line each. */
+    remarks: string[];
     /** What is wrong before any schema has seen it, by the flags. */
     problems: Problem[];
 }
@@ -28,7 +30,7 @@ export interface Declaration {
 export function declare(answers: Answers): Declaration {
     const certificates = readCertificates({ ca: given(answers, "builder-ca"), cert: given(answers, "builder-cert"), key: given(answers, "builder-key") });
     const { node, problems: nodeProblems } = declareNode(answers);
-    const { serving, problems: servingProblems } = declareServing(answers);
+    const { serving, remarks, problems: servingProblems } = declareServing(answers);
     const approver = given(answers, "approver");
     const context = given(answers, "context");
     return {
@@ -46,6 +48,7 @@ export function declare(answers: Answers): Declaration {
         cluster: { context, identifier: context ?? answers.stack },
         approval: { required: approver !== undefined, approver },
         clientKey: certificates.key,
+        remarks,
         problems: [...certificates.problems, ...nodeProblems, ...servingProblems],
     };
 }
@@ -125,22 +128,21 @@ function nodeFacts(where: string, isFolder: boolean): Gh200NodeArgs | Problem {
     }
 }
 
-function declareServing(answers: Answers): { serving: Partial<ServingArgs>; problems: Problem[] } {
+function declareServing(answers: Answers): { serving: Partial<ServingArgs>; remarks: string[]; problems: Problem[] } {
     const problems = answers.model === undefined ? [] : modelNameProblems(answers.model);
     const weightsGiB = number(answers, "weights");
     const config = given(answers, "model-config");
-    const shape = config === undefined ? undefined : modelShape(config, weightsGiB);
-    if (shape !== undefined && "wrong" in shape) {
-        problems.push(shape);
-    }
+    const described = config === undefined ? undefined : describeModel(config, weightsGiB);
+    const model = described === undefined || "wrong" in described ? undefined : described;
     return {
         serving: {
             model: answers.model,
             maxModelLenTokens: number(answers, "max-model-len"),
-            modelGiB: weightsGiB,
-            modelShape: shape === undefined || "wrong" in shape ? undefined : shape,
+            modelGiB: weightsGiB ?? model?.shape.weightsGiB,
+            modelShape: model?.shape,
         },
-        problems,
+        remarks: model?.remarks ?? [],
+        problems: described !== undefined && "wrong" in described ? [...problems, described] : problems,
     };
 }
 

@@ -127,7 +127,8 @@ function refuse(problems: readonly AnswerProblem[], advice?: string): void {
 }
 
 function showPlan(answers: Answers): void {
-    const { node, stages, serving } = declare(answers);
+    const { node, stages, serving, remarks } = declare(answers);
+    remarks.forEach((line) => say(`model: ${line}`));
     if (node === undefined) {
         return;
     }

@@ -1,6 +1,9 @@
 import * as fs from "node:fs";
+import * as path from "node:path";
 import type { Problem } from "../components/internal/errors";
-import type { ModelShapeArgs } from "../components/serving/vllmServerArgs";
+import { parseConfig } from "../components/serving/configJson";
+import { readModelConfig } from "../components/serving/modelConfig";
+import type { ModelShapeArgs } from "../components/serving/modelShapeArgs";
 
 /** A Hugging Face name as huggingface_hub's validate_repo_id accepts it, or a path in the image or cache. */
 const huggingFaceName = /^(?=.{1,96}$)(?!.*(?:--|\.\.))(?:[A-Za-z0-9_][A-Za-z0-9_.-]*\/)?[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?$/;
@@ -18,37 +21,86 @@ export function modelNameProblems(model: string): Problem[] {
           ];
 }
 
-/** The shape of a decoder, from its config.json and the size of its weights. */
-export function modelShape(file: string, weightsGiB: number | undefined): ModelShapeArgs | Problem {
+const GIB = 2 ** 30;
+
+/** A model as its files describe it. */
+export interface DescribedModel {
+    shape: ModelShapeArgs;
+    /** What a person should know of how the shape came about, a line each. */
+    remarks: string[];
+}
+
+/**
+ * The shape of a decoder from its config.json, or from the folder that has it. Weights are those that were given, those of
+ * the folder's files, or what follows from the sizes in config.json.
+ */
+export function describeModel(place: string, givenGiB: number | undefined): DescribedModel | Problem {
     const problem = (wrong: string): Problem => ({
         path: "--model-config",
-        value: file,
+        value: place,
         wrong,
-        accepted: "the config.json of a decoder, as Hugging Face has it",
+        accepted: "the config.json of a decoder, as Hugging Face has it, or the folder that has it",
     });
-    let parsed: Record<string, unknown>;
+    let text: string;
+    let folder: string | undefined;
     try {
-        parsed = JSON.parse(fs.readFileSync(file, "utf8")) as Record<string, unknown>;
+        folder = fs.statSync(place).isDirectory() ? place : undefined;
+        text = fs.readFileSync(folder === undefined ? place : path.join(folder, "config.json"), "utf8");
     } catch (error) {
-        return problem(error instanceof SyntaxError ? "is no JSON" : `cannot be read (${(error as NodeJS.ErrnoException).code})`);
+        return problem(`cannot be read (${(error as NodeJS.ErrnoException).code})`);
     }
-    // A model that also sees or hears keeps its decoder's sizes one level down.
-    const decoder = (parsed.text_config ?? parsed) as Record<string, unknown>;
-    const number = (key: string): number | undefined => (typeof decoder[key] === "number" ? decoder[key] : undefined);
-    const heads = number("num_attention_heads");
-    const hidden = number("hidden_size");
-    const layers = number("num_hidden_layers");
-    const kvHeads = number("num_key_value_heads") ?? heads;
-    const headDim = number("head_dim") ?? (hidden !== undefined && heads !== undefined ? hidden / heads : undefined);
-    if (layers === undefined || kvHeads === undefined || headDim === undefined) {
-        return problem("lacks num_hidden_layers, num_attention_heads or hidden_size");
+    const config = parseConfig(text);
+    if (config === undefined) {
+        return problem("is no JSON object");
     }
-    return weightsGiB === undefined
-        ? {
-              path: "--weights",
-              wrong: "is missing, without which the model's fit cannot be computed",
-              accepted: "size of all weights in GiB",
-              fix: "give it, or leave --model-config out",
-          }
-        : { weightsGiB, layers, kvHeads, headDim };
+    const { attention, unknown, kvValueBytes, maxPositionTokens, weights } = readModelConfig(config);
+    const filesGiB = folder === undefined ? undefined : weightFilesGiB(folder);
+    const weightsGiB = givenGiB ?? filesGiB ?? (weights && round(weights.bytes / GIB));
+    if (weightsGiB === undefined) {
+        return {
+            path: "--weights",
+            wrong: `is missing, and the weights cannot be computed from ${place}${unknown === undefined ? "" : ` (${unknown})`}`,
+            accepted: "size of all weights in GiB",
+            fix: "give it, or leave --model-config out",
+        };
+    }
+    const active = weights && round((weightsGiB * weights.activeBytes) / weights.bytes);
+    return {
+        shape: {
+            weightsGiB,
+            ...(active !== undefined && active < weightsGiB && { activeWeightsGiB: active }),
+            ...(attention !== undefined && { attention }),
+            ...(kvValueBytes !== undefined && { kvValueBytes }),
+            ...(maxPositionTokens !== undefined && { maxPositionTokens }),
+        },
+        remarks: [
+            ...(givenGiB === undefined
+                ? [
+                      `weights ${weightsGiB} GiB, ${filesGiB === undefined ? "computed from config.json, of the decoder alone" : "the folder's files"}; --weights says otherwise`,
+                  ]
+                : []),
+            ...(attention === undefined ? [`how this model caches is not known (${unknown}): its KV cache is unchecked`] : []),
+        ],
+    };
+}
+
+/** The size of a folder's weights: what its index says of them all, or its safetensors files. */
+function weightFilesGiB(folder: string): number | undefined {
+    const index = path.join(folder, "model.safetensors.index.json");
+    const total = fs.existsSync(index)
+        ? (parseConfig(fs.readFileSync(index, "utf8"))?.metadata as { total_size?: unknown } | undefined)?.total_size
+        : undefined;
+    const bytes =
+        typeof total === "number"
+            ? total
+            : fs
+                  .readdirSync(folder)
+                  .filter((file) => file.endsWith(".safetensors"))
+                  .reduce((sum, file) => sum + fs.statSync(path.join(folder, file)).size, 0);
+    return bytes > 0 ? round(bytes / GIB) : undefined;
+}
+
+/** A hundredth of a GiB, which is more than any plan is worth. */
+function round(gib: number): number {
+    return Math.max(0.01, Math.round(gib * 100) / 100);
 }

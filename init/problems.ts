@@ -60,18 +60,22 @@ function inFlags(text: string | undefined): string | undefined {
         .reduce((said, { path, flag }) => said?.replaceAll(`${path}: `, `--${flag} `).replaceAll(path, `--${flag}`), text);
 }
 
-/** The question whose path is the longest that contains this one; of two the later, which is asked only where the first gave nothing. */
+/**
+ * The question whose path is the longest that contains this one; of two the later, which is asked only where the first gave
+ * nothing. An answer of none decided nothing that another answer below the section decided.
+ */
 function questionOf(path: string, answers: Answers): Question | undefined {
-    const length = (question: Question) => Math.max(0, ...question.paths.filter((own) => path === own || path.startsWith(`${own}.`)).map((own) => own.length));
-    return questions
-        .filter((question) => applicable(question, answers) && length(question) > 0)
-        .sort((a, b) => length(a) - length(b))
-        .at(-1);
+    const longest = ({ paths }: Question) =>
+        paths.filter((own) => path === own || path.startsWith(`${own}.`)).reduce((a, b) => (b.length > a.length ? b : a), "");
+    const candidates = questions
+        .filter((question) => applicable(question, answers) && longest(question) !== "")
+        .sort((a, b) => longest(a).length - longest(b).length);
+    return candidates.filter((question) => given(answers, question.flag) !== undefined && longest(question).includes(".")).at(-1) ?? candidates.at(-1);
 }
 
 /** As the program's own reading of the stack file would report them. The node's section is checked with its plan. */
 function schemaProblems(declared: Declaration): Problem[] {
-    const { clientKey: _, problems: __, node: ___, ...parts } = declared;
+    const { clientKey: _, problems: __, remarks: ___, node: ____, ...parts } = declared;
     return Object.entries(parts).flatMap(([name, section]) => zodProblems(name, sections[name as keyof typeof parts].safeParse(section).error, section));
 }
 

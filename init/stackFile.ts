@@ -1,6 +1,6 @@
 import * as fs from "node:fs";
 import * as path from "node:path";
-import { Document, isMap, isScalar, type Node, parse, parseDocument, type YAMLMap } from "yaml";
+import { Document, isMap, isScalar, isSeq, type Node, parse, parseDocument, type YAMLMap } from "yaml";
 import { z } from "zod";
 import { sections } from "../components/config/schema";
 import type { Declaration } from "./declaration";
@@ -17,7 +17,7 @@ export const configKey = (name: string): string => `${project}:${name}`;
  * The text of a stack file, each value with its meaning from the schema that checks it. Of a file that it takes the
  * place of, what only Pulumi can make stays: the encryption's own keys and the encrypted values.
  */
-export function stackFileText({ clientKey: _, problems: __, ...declared }: Declaration, before = ""): string {
+export function stackFileText({ clientKey: _, problems: __, remarks: ___, ...declared }: Declaration, before = ""): string {
     const document = new Document({ config: Object.fromEntries(Object.entries(declared).map(([name, section]) => [configKey(name), section])) });
     document.commentBefore = " Written by `npm run init`. docs/configuration.md lists every key.";
     for (const name of Object.keys(declared)) {
@@ -50,6 +50,7 @@ export function keptOf(before: string): Map<string[], Node> {
 interface Leaf {
     description?: string;
     properties?: Record<string, Leaf>;
+    items?: Leaf;
 }
 
 function explain(node: unknown, schema: Leaf): void {
@@ -57,6 +58,8 @@ function explain(node: unknown, schema: Leaf): void {
         const leaf = schema.properties?.[key.value] ?? {};
         if (isMap(value)) {
             explain(value, leaf);
+        } else if (isSeq(value)) {
+            value.items.forEach((item) => explain(item, leaf.items ?? {}));
         } else if (isScalar(value) && leaf.description !== undefined) {
             value.comment = ` ${leaf.description.replace(/\.$/, "")}`;
         }

@@ -1,7 +1,8 @@
 import type { Problem } from "../internal/errors";
+import { planMemory } from "../node/memory";
 import type { PlannedNode } from "../node/planNode";
 import { lmcacheUrl } from "../serving/lmcachePod";
-import { servingProblems, type ServingSettings } from "../serving/servingProblems";
+import { type MoreMemory, servingProblems, type ServingSettings } from "../serving/servingProblems";
 import { type ServingArgs, vllmServerSchema } from "../serving/vllmServerArgs";
 
 const deciding = vllmServerSchema
@@ -16,18 +17,39 @@ const deciding = vllmServerSchema
         modelCacheClaim: true,
         modelCacheGiB: true,
         autoscaling: true,
+        extraArgs: true,
+        placement: true,
     })
     .strip();
 
 /** What decides whether a model fits, against the planned node; undefined where it is wrong in itself, which the component reports with everything else that is. */
-export function servingOn(serving: Partial<ServingArgs>, { plan, node }: PlannedNode): ServingSettings | undefined {
+export function servingOn(serving: Partial<ServingArgs>, planned: PlannedNode): ServingSettings | undefined {
     const { data } = deciding.safeParse(serving);
+    const { plan, node } = planned;
     const { hbmBudgetMiB, hostBudgetMiB } = plan;
-    return data && { ...data, hbmBudgetMiB, hostBudgetMiB, pinnedMiB: node.pinnedMiB, lmcacheUrl: node.lmcacheMiB > 0 ? lmcacheUrl("lmcache", "vllm") : "" };
+    return (
+        data && {
+            ...data,
+            hbmBudgetMiB,
+            hostBudgetMiB,
+            pinnedMiB: node.pinnedMiB,
+            lmcacheUrl: node.lmcacheMiB > 0 ? lmcacheUrl("lmcache", "vllm") : "",
+            moreMemory: moreMemory(planned),
+        }
+    );
 }
 
 /** What cannot be served on the planned node, before the first image is built for it. */
 export function servingFitProblems(serving: Partial<ServingArgs>, planned: PlannedNode): Problem[] {
     const settings = servingOn(serving, planned);
     return settings === undefined ? [] : servingProblems(settings);
+}
+
+/** What would give the pod more host memory on this node: a larger declaration where the node has more, EGM off where it hides some. */
+function moreMemory({ node, memory, plan }: PlannedNode): MoreMemory[] {
+    const most = planMemory(memory, { ...node, managedMiB: Number.MAX_SAFE_INTEGER }).hostBudgetMiB;
+    return [
+        { way: "raise node.managedGiB", mib: most - plan.hostBudgetMiB },
+        { way: "turn EGM off (node.egmEnabled: false)", mib: plan.view.hiddenMiB },
+    ].filter(({ mib }) => mib > 0);
 }

@@ -1,12 +1,4 @@
 export { LmcacheServer, type LmcacheServerArgs } from "./lmcacheServer";
+export { type AttentionLayersArgs, AttentionKind, type ModelShapeArgs } from "./modelShapeArgs";
 export { VllmServer } from "./vllmServer";
-export {
-    type AutoscalingArgs,
-    type ModelShapeArgs,
-    Placement,
-    type RouteArgs,
-    type ServingArgs,
-    TaintEffect,
-    type TolerationArgs,
-    type VllmServerArgs,
-} from "./vllmServerArgs";
+export { type AutoscalingArgs, Placement, type RouteArgs, type ServingArgs, TaintEffect, type TolerationArgs, type VllmServerArgs } from "./vllmServerArgs";

@@ -2,47 +2,54 @@
  * What a model needs and what is left for its KV cache, from the memory plan. Pure functions; a
  * ceiling of the token rate from bytes and bandwidths, never a promise.
  */
+import { cacheLayout, type CacheTerms, longestSequence, sequenceBlocks, tokenBytes } from "./kvCache";
+import type { AttentionLayersArgs } from "./modelShapeArgs";
 
-/** A decoder's size, from its config.json and its files. */
+/** A decoder's size. */
 export interface ModelShape {
     /** All weights in GiB, as loaded. */
     weightsGiB: number;
     /** Weights in GiB that one token reads: less than all in a mixture of experts. */
     activeWeightsGiB: number;
-    /** `num_hidden_layers`. */
-    layers: number;
-    /** `num_key_value_heads`. */
-    kvHeads: number;
-    /** `head_dim`, or hidden_size / num_attention_heads. */
-    headDim: number;
-    /** Bytes of one cached value: 2 for bfloat16, 1 for FP8. */
-    kvValueBytes: number;
+    /** What the layers remember; undefined where it is not known. */
+    attention: readonly AttentionLayersArgs[] | undefined;
 }
 
 /** vLLM's own flags that decide how much memory a model needs. */
-export interface EngineLimits {
+export interface EngineLimits extends CacheTerms {
     maxModelLenTokens: number;
     maxNumSeqs: number;
-    /** GPUs that share the weights and the cache: tensor times pipeline parallel size. */
-    gpus: number;
+    /** KV cache of each GPU; all that the budgets leave where absent. */
     kvCacheMemoryBytes?: number | undefined;
 }
 
 export interface ModelFit {
     weightsHbmMiB: number;
     weightsHostMiB: number;
-    /** KV cache of each GPU, in whole layers on one side or the other. */
+    /** By how many MiB the weights exceed all budgets; 0 where they fit. */
+    missingMiB: number;
+    /** Ceiling for one stream at a short context, tokens per second. */
+    tokensPerSecond: number;
+    /** undefined where it is not known what the layers remember. */
+    cache: CacheFit | undefined;
+}
+
+export interface CacheFit {
+    /** KV cache of each GPU, in whole tensors on one side or the other. */
     kvMiB: number;
     kvHbmMiB: number;
-    /** KV cache of one token over all GPUs. */
+    /** The largest that the budgets leave beside the weights. */
+    mostBytes: number;
+    /** What a token adds to a long sequence, over all GPUs. */
     tokenBytes: number;
+    /** What a sequence of the longest context needs besides, whatever its length: windows and states. */
+    sequenceBytes: number;
+    /** The longest sequence that fits; Infinity where no length needs more. */
     tokens: number;
     /** Sequences of the longest context that fit at once. */
     sequences: number;
-    /** Ceiling for one stream at a short context, tokens per second. */
-    tokensPerSecond: number;
-    /** By how many MiB the weights exceed all budgets; 0 where they fit. */
-    missingMiB: number;
+    /** Why vLLM would refuse the model with these settings. */
+    refused?: string;
 }
 
 const MIB = 2 ** 20;
@@ -56,57 +63,93 @@ const segmentBytes = 2 * MIB;
  */
 export const bandwidth = { hbm: 3.72e12, link: 0.33e12 };
 
-/** Budgets are those of one GPU; weights and cache divide evenly over the GPUs. */
+/** Budgets are those of one GPU; weights divide evenly over the GPUs, the cache as vLLM divides it. */
 export function fitModel(shape: ModelShape, limits: EngineLimits, hbmBudgetMiB: number, hostBudgetMiB: number): ModelFit {
-    const weightsMiB = Math.ceil((shape.weightsGiB * 1024) / limits.gpus);
+    const gpus = limits.tensorParallelSize * limits.pipelineParallelSize;
+    const weightsMiB = Math.ceil((shape.weightsGiB * 1024) / gpus);
     const weightsHbmMiB = Math.min(weightsMiB, hbmBudgetMiB);
     const weightsHostMiB = Math.min(weightsMiB - weightsHbmMiB, hostBudgetMiB);
     const [hbmLeft, hostLeft] = [hbmBudgetMiB - weightsHbmMiB, hostBudgetMiB - weightsHostMiB];
-    const cache = kvCache(hbmLeft * MIB, hostLeft * MIB, shape.layers);
-    const kvBytes = Math.min(cache.bytes, limits.kvCacheMemoryBytes ?? cache.bytes);
-    const tokenBytes = 2 * shape.layers * shape.kvHeads * shape.headDim * shape.kvValueBytes;
-    const tokens = Math.floor((kvBytes * limits.gpus) / tokenBytes);
     const hostShare = weightsMiB === 0 ? 0 : weightsHostMiB / weightsMiB;
-    const readBytes = (shape.activeWeightsGiB * 2 ** 30) / limits.gpus;
+    const readBytes = (shape.activeWeightsGiB * 2 ** 30) / gpus;
     const seconds = (readBytes * (1 - hostShare)) / bandwidth.hbm + (readBytes * hostShare) / bandwidth.link;
     return {
         weightsHbmMiB,
         weightsHostMiB,
-        kvMiB: kvBytes / MIB,
-        kvHbmMiB: (kvBytes / MIB) * (cache.layersInHbm / shape.layers),
-        tokenBytes,
-        tokens,
-        sequences: Math.floor(tokens / limits.maxModelLenTokens),
-        tokensPerSecond: 1 / seconds,
         missingMiB: weightsMiB - weightsHbmMiB - weightsHostMiB,
+        tokensPerSecond: 1 / seconds,
+        cache: shape.attention && fitCache(shape.attention, limits, hbmLeft * MIB, hostLeft * MIB),
+    };
+}
+
+function fitCache(attention: readonly AttentionLayersArgs[], limits: EngineLimits, hbmBytes: number, hostBytes: number): CacheFit {
+    const layout = cacheLayout(attention, limits);
+    if ("refused" in layout) {
+        return { kvMiB: 0, kvHbmMiB: 0, mostBytes: 0, tokenBytes: 0, sequenceBytes: 0, tokens: 0, sequences: 0, refused: layout.refused };
+    }
+    const most = kvCache(hbmBytes, hostBytes, layout.tensors);
+    const kvBytes = Math.min(most.bytes, limits.kvCacheMemoryBytes ?? most.bytes);
+    const available = layout.blockBytes === 0 ? 0 : Math.floor(kvBytes / layout.blockBytes);
+    const { maxModelLenTokens, maxBatchedTokens } = limits;
+    const needed = sequenceBlocks(layout, maxModelLenTokens, maxBatchedTokens);
+    const perToken = tokenBytes(layout);
+    const gpus = limits.tensorParallelSize * limits.pipelineParallelSize;
+    return {
+        kvMiB: kvBytes / MIB,
+        kvHbmMiB: layout.tensors === 0 ? 0 : (kvBytes / MIB) * (most.tensorsInHbm / layout.tensors),
+        mostBytes: most.bytes,
+        tokenBytes: perToken * gpus,
+        sequenceBytes: layout.groups.length === 1 && perToken > 0 ? 0 : (needed * layout.blockBytes - maxModelLenTokens * perToken) * gpus,
+        tokens: longestSequence(layout, available, maxBatchedTokens),
+        sequences: needed === 0 ? Infinity : Math.floor(available / needed),
     };
 }
 
 /**
- * The largest cache of equal layers: one lies in HBM or on the host as a whole. With k layers in HBM each
- * may have hbm / k bytes and host / (layers - k). The launcher's own rule (managed_mem/plan.py, kv_bytes).
+ * The largest cache of equal tensors: one lies in HBM or on the host as a whole. With k tensors in HBM each
+ * may have hbm / k bytes and host / (tensors - k). The launcher's own rule (managed_mem/plan.py, kv_bytes).
  */
-export function kvCache(hbmBytes: number, hostBytes: number, layers: number): { bytes: number; layersInHbm: number } {
-    let best = { bytes: 0, layersInHbm: 0 };
-    for (let k = 0; k <= layers; k++) {
-        const layer = Math.min(k > 0 ? Math.floor(hbmBytes / k) : Infinity, k < layers ? Math.floor(hostBytes / (layers - k)) : Infinity);
-        const bytes = Math.floor(layer / segmentBytes) * segmentBytes * layers;
+export function kvCache(hbmBytes: number, hostBytes: number, tensors: number): { bytes: number; tensorsInHbm: number } {
+    let best = { bytes: 0, tensorsInHbm: 0 };
+    for (let k = 0; tensors > 0 && k <= tensors; k++) {
+        const tensor = Math.min(k > 0 ? Math.floor(hbmBytes / k) : Infinity, k < tensors ? Math.floor(hostBytes / (tensors - k)) : Infinity);
+        const bytes = Math.floor(tensor / segmentBytes) * segmentBytes * tensors;
         if (bytes > best.bytes) {
-            best = { bytes, layersInHbm: k };
+            best = { bytes, tensorsInHbm: k };
         }
     }
     return best;
 }
 
 export function describeFit(fit: ModelFit, limits: EngineLimits): string[] {
-    const each = limits.gpus > 1 ? " on each GPU" : "";
+    const each = limits.tensorParallelSize * limits.pipelineParallelSize > 1 ? " on each GPU" : "";
     return [
-        `model: weights ${gib(fit.weightsHbmMiB)} in HBM and ${gib(fit.weightsHostMiB)} on the host${each}; KV cache ${gib(fit.kvMiB)}${each}, ` +
-            `${fit.tokenBytes / 1024} KiB a token: ${fit.tokens.toLocaleString("en")} tokens fit, or ${fit.sequences} sequences of ${limits.maxModelLenTokens}` +
-            (fit.sequences < limits.maxNumSeqs ? `; of ${limits.maxNumSeqs} at once the rest waits when all are long` : ""),
+        `model: weights ${gib(fit.weightsHbmMiB)} in HBM and ${gib(fit.weightsHostMiB)} on the host${each}; ${describeCache(fit.cache, limits, each)}`,
         `one stream: at most ${fit.tokensPerSecond.toPrecision(3)} tokens/s (active weights once a token at ${bandwidth.hbm / 1e12} TB/s from HBM, ` +
             `${bandwidth.link / 1e12} TB/s over the link)`,
     ];
+}
+
+function describeCache(cache: CacheFit | undefined, limits: EngineLimits, each: string): string {
+    if (cache === undefined) {
+        return "KV cache unchecked: modelShape does not say what the layers remember (attention)";
+    }
+    if (cache.refused !== undefined) {
+        return `no KV cache: ${cache.refused}`;
+    }
+    const growth = [
+        ...(cache.tokenBytes > 0 ? [`${round(cache.tokenBytes / 1024)} KiB a token`] : []),
+        ...(cache.sequenceBytes > 0 ? [`${round(cache.sequenceBytes / MIB)} MiB a sequence`] : []),
+    ];
+    const longest = cache.tokens === Infinity ? "any context fits" : `${cache.tokens.toLocaleString("en")} tokens fit`;
+    return (
+        `KV cache ${gib(cache.kvMiB)}${each}, ${growth.join(" and ")}: ${longest}, or ${cache.sequences} sequences of ${limits.maxModelLenTokens}` +
+        (cache.sequences < limits.maxNumSeqs ? `; of ${limits.maxNumSeqs} at once the rest waits when all are long` : "")
+    );
+}
+
+function round(value: number): number {
+    return Number(value.toPrecision(4));
 }
 
 function gib(mib: number): string {

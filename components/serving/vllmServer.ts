@@ -4,12 +4,12 @@ import { Namespace, PersistentVolumeClaim, Secret, Service, ServiceAccount } fro
 import { NetworkPolicy } from "@pulumi/kubernetes/networking/v1";
 import { PodDisruptionBudget } from "@pulumi/kubernetes/policy/v1";
 import * as pulumi from "@pulumi/pulumi";
-import { refuse } from "../internal/errors";
+import { problemLine, refuse } from "../internal/errors";
 import { resolve } from "../internal/resolve";
 import { dockerConfigJson, podSpec, rolloutSeconds, selectorLabels, startupSeconds, type VllmPod, vllmPort } from "./manifests";
 import { disruptionBudget, leaderWorkerSetSpec, networkPolicy, rolloutStrategy, routeSpec, scaledObjectSpec, serviceMonitorSpec } from "./objects";
 import { rolloutGate, rolloutReport } from "./rolloutReport";
-import { describeServing, nodesPerReplica, servingProblems } from "./servingProblems";
+import { describeServing, nodesPerReplica, servingProblems, unplannedProblems } from "./servingProblems";
 import { type ResolvedVllmServer, type VllmServerArgs, vllmServerSchema } from "./vllmServerArgs";
 
 /** What decides how long a start and an end may take. */
@@ -32,7 +32,7 @@ export class VllmServer extends pulumi.ComponentResource {
     public readonly serviceName!: pulumi.Output<string>;
     /** Address of the OpenAI API inside the cluster. */
     public readonly endpoint!: pulumi.Output<string>;
-    /** Tokens that fit and the ceiling of their rate, a line each; empty where the model's size is not declared. */
+    /** Tokens that fit and the ceiling of their rate, a line each; one line that says so where the fit is unchecked. */
     public readonly modelFit!: pulumi.Output<string[]>;
 
     constructor(name: string, args: VllmServerArgs, opts?: pulumi.ComponentResourceOptions) {
@@ -48,6 +48,7 @@ export class VllmServer extends pulumi.ComponentResource {
         const { image, pullUsername: _user, pullPassword: _password, hfToken: _token, kubeconfig, kubeContext, ...known } = resolved;
         const settings = (pulumi.output(known) as pulumi.Output<Settings>).apply((values) => {
             refuse(servingProblems(values));
+            unplannedProblems(values).forEach((unplanned) => void pulumi.log.warn(problemLine(unplanned), this));
             return values;
         });
         const cache = args.modelCacheGiB === undefined ? undefined : modelCache(name, metadata("-models"), settings, inNamespace);

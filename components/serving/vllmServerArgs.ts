@@ -1,6 +1,7 @@
 import type * as pulumi from "@pulumi/pulumi";
 import { z } from "zod";
 import type { SameShape } from "../internal/sameShape";
+import { type ModelShapeArgs, modelShapeSchema } from "./modelShapeArgs";
 
 /** Where the launcher puts weights and KV cache; assets/vllm/managed_mem has the reasons. */
 export const Placement = {
@@ -14,22 +15,6 @@ export const Placement = {
     Off: "off",
 } as const;
 export type Placement = (typeof Placement)[keyof typeof Placement];
-
-/** A decoder's size, from its config.json and its files. */
-export interface ModelShapeArgs {
-    /** All weights in GiB, as loaded. */
-    weightsGiB: number;
-    /** Weights in GiB that one token reads. Default: all of them. */
-    activeWeightsGiB?: number;
-    /** `num_hidden_layers`. */
-    layers: number;
-    /** `num_key_value_heads`. */
-    kvHeads: number;
-    /** `head_dim`, or hidden_size / num_attention_heads. */
-    headDim: number;
-    /** Bytes of one cached value. Default: 2, bfloat16. */
-    kvValueBytes?: number;
-}
 
 /** What a taint does to pods that do not tolerate it; Kubernetes' own values. */
 export const TaintEffect = {
@@ -93,7 +78,10 @@ export interface ServingArgs {
     servedModelName?: pulumi.Input<string>;
     /** `--max-model-len` in tokens. Default: 8192. */
     maxModelLenTokens?: pulumi.Input<number>;
-    /** Further arguments of `vllm serve`. Default: none. */
+    /**
+     * Further arguments of `vllm serve`, an item each. Default: none. What inputs set, what breaks the memory plan and
+     * secrets are refused; what the plan cannot count is named in a warning.
+     */
     extraArgs?: pulumi.Input<string[]>;
     /** Whole CPUs of the pod, requests and limits alike. Default: 16 of Grace's 72. */
     cpus?: pulumi.Input<number>;
@@ -119,7 +107,7 @@ export interface ServingArgs {
      * a LeaderWorkerSet, whose controller the cluster must have (sigs.k8s.io/lws).
      */
     gpusPerNode?: number;
-    /** The model's size, for the tokens that fit and the ceiling of their rate. Default: none, and neither is shown. */
+    /** The model's size, for the tokens that fit and the ceiling of their rate. Default: none, and the fit is unchecked. */
     modelShape?: ModelShapeArgs;
     /** Copies of the model, each on a node of its own. Default: 1. */
     replicas?: pulumi.Input<number>;
@@ -202,15 +190,6 @@ const digestReference = /^[^@\s]+@sha256:[0-9a-f]{64}$/;
 
 const count = z.int({ error: "is no whole number" }).positive();
 
-const modelShapeSchema = z.strictObject({
-    weightsGiB: z.number().positive().meta({ description: "All weights, as loaded.", unit: "GiB" }),
-    activeWeightsGiB: z.number().positive().optional().meta({ description: "Weights that one token reads; all of them where absent.", unit: "GiB" }),
-    layers: count.meta({ description: "num_hidden_layers of config.json." }),
-    kvHeads: count.meta({ description: "num_key_value_heads of config.json." }),
-    headDim: count.meta({ description: "head_dim, or hidden_size / num_attention_heads." }),
-    kvValueBytes: z.number().positive().default(2).meta({ description: "Bytes of one cached value: 2 for bfloat16, 1 for FP8.", unit: "B" }),
-});
-
 const tolerationSchema = z.strictObject({
     key: z.string().min(1),
     value: z.string().optional(),
@@ -262,7 +241,10 @@ export const vllmServerSchema = z.strictObject({
     namespace: z.string().default("vllm").meta({ description: "Namespace, created here." }),
     servedModelName: z.string().default("").meta({ description: "Name of the model in the API; the model's own where empty." }),
     maxModelLenTokens: z.int().positive().default(8192).meta({ description: "Longest context.", unit: "tokens" }),
-    extraArgs: z.array(z.string()).default([]).meta({ description: "Further arguments of `vllm serve`." }),
+    extraArgs: z
+        .array(z.string())
+        .default([])
+        .meta({ description: "Further arguments of `vllm serve`, an item each; none that an input sets or that breaks the memory plan." }),
     cpus: z.int({ error: "is no whole number of CPUs" }).positive().default(16).meta({ description: "Whole CPUs of the pod.", unit: "CPUs" }),
     runtimeClassName: z.string().default("nvidia").meta({ description: "RuntimeClass; empty where NVIDIA's runtime is the default." }),
     gpuProduct: z.string().default("NVIDIA-GH200-480GB").meta({ description: "Node label nvidia.com/gpu.product.", source: "GPU feature discovery" }),

@@ -205,7 +205,11 @@ describe("what is asked for is made", () => {
             expect.stringContaining("tokens fit, or 143 sequences of 8192"),
             expect.stringContaining("one stream: at most 244 tokens/s"),
         ]);
-        expect(await valueOf(server().modelFit)).toEqual([]);
+        expect(await valueOf(server().modelFit)).toEqual([expect.stringMatching(/^model: unchecked: serving\.modelShape is not declared, /)]);
+        expect(await valueOf(server({ modelShape: { weightsGiB: 60 } }).modelFit)).toEqual([
+            expect.stringContaining("KV cache unchecked"),
+            expect.stringContaining("one stream: at most"),
+        ]);
     });
 
     test("traffic from named namespaces alone, and no fetching of models", async () => {
@@ -312,12 +316,12 @@ describe("inputs are refused", () => {
         [
             "weights",
             { modelShape },
-            "serving.modelShape.weightsGiB: 140: exceeds 77.2 GiB of HBM and 1.4 GiB of host memory by 61.4 GiB; accepted: weights that fit; raise node.managedGiB, turn EGM off, take more GPUs, or quantise",
+            "serving.modelShape.weightsGiB: 140: exceeds 77.2 GiB of HBM and 1.4 GiB of host memory by 61.4 GiB; accepted: weights that fit; raise hostBudgetMiB, take more GPUs, or quantise",
         ],
         [
             "a context",
             { modelShape: { ...modelShape, weightsGiB: 76 }, maxModelLenTokens: 131_072 },
-            "serving.maxModelLenTokens: 131072: is more than the 8192 tokens whose KV cache fits 77.2 GiB of HBM and 1.4 GiB of host memory; accepted: at most 8192; lower it, or raise node.managedGiB",
+            "serving.maxModelLenTokens: 131072: is more than the 8192 tokens whose KV cache fits 77.2 GiB of HBM and 1.4 GiB of host memory; accepted: at most 8192; lower it, or raise hostBudgetMiB",
         ],
         [
             "a KV cache",

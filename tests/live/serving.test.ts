@@ -206,13 +206,13 @@ describe("an update ends with the cause in one line, and the last lines of the l
     test.each<[string, Parameters<typeof up>[0], RegExp, RegExp]>([
         [
             "a crash loop",
-            { serving: { extraArgs: ["--enable-sleep-mode"] } },
-            /pod gh200-vllm-\S+: the launcher refused: --enable-sleep-mode: .*accepted: without it/,
+            { serving: { acceptStandIn: false } },
+            /pod gh200-vllm-\S+: the launcher refused: .*a stand-in; accepted: the real one/,
             / log managed-mem: /,
         ],
         [
             "a failing probe",
-            { serving: { extraArgs: ["--port", "9999"] } },
+            { serving: { extraArgs: ["--stand-in-port", "9999"] } },
             /pod gh200-vllm-\S+: its probe fails: Startup probe failed: /,
             / log stand-in vLLM of the sandbox/,
         ],

@@ -152,6 +152,8 @@ describe("npm run init at a terminal", () => {
                 "72",
                 "--managed",
                 "200",
+                "--model-config",
+                "none",
                 "--weights",
                 "none",
                 "--max-model-len",

@@ -17,6 +17,8 @@ import { egmOff, recommended, savedNodes } from "../support/nodeTexts";
 import { repositoryRoot } from "../support/stackFile";
 import { temporaryFolders, writeTree } from "../support/temporaryFolder";
 
+const models = path.join(repositoryRoot, "tests", "fixtures", "models");
+
 const temporaryFolder = temporaryFolders();
 
 let tls: { cert: string; folder: string };
@@ -136,15 +138,53 @@ describe("the stack file", () => {
         ]);
     });
 
-    test("has the model's shape from its config.json, a multimodal one's decoder included", () => {
-        const folder = temporaryFolder();
-        writeTree(folder, {
-            "config.json": '{"num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4, "hidden_size": 3584}',
-            "nested.json": '{"text_config": {"num_hidden_layers": 2, "num_attention_heads": 8, "hidden_size": 64, "head_dim": 16}}',
+    const shape = (model: string, weights = "none") =>
+        declare({ ...completeAnswers, weights, "model-config": path.join(models, `${model}.json`) }).serving.modelShape;
+
+    test("has the model's shape from its config.json, its weights and those of them that a token reads included", () => {
+        expect(shape("deepseek-v3")).toEqual({
+            weightsGiB: 626.77,
+            activeWeightsGiB: 35.07,
+            attention: [{ kind: "latent", layers: 61, headDim: 576 }],
+            maxPositionTokens: 163_840,
         });
-        const shape = (file: string) => declare({ ...completeAnswers, "model-config": path.join(folder, file) }).serving.modelShape;
-        expect(shape("config.json")).toEqual({ weightsGiB: 14.2, layers: 28, kvHeads: 4, headDim: 128 });
-        expect(shape("nested.json")).toEqual({ weightsGiB: 14.2, layers: 2, kvHeads: 8, headDim: 16 });
+        expect(shape("gpt-oss-120b")).toMatchObject({
+            attention: [
+                { kind: "sliding", layers: 18, kvHeads: 8, headDim: 64, windowTokens: 128 },
+                { kind: "full", layers: 18, kvHeads: 8, headDim: 64 },
+            ],
+        });
+    });
+
+    test("has a multimodal model's decoder, and weights as they were given", () => {
+        expect(shape("gemma-3-4b", "8.6")).toMatchObject({
+            weightsGiB: 8.6,
+            attention: [
+                { kind: "sliding", layers: 29, kvHeads: 4, headDim: 256, windowTokens: 1024 },
+                { kind: "full", layers: 5, kvHeads: 4, headDim: 256 },
+            ],
+        });
+    });
+
+    test("has the weights of a model's folder from its index, or from its files", () => {
+        const folder = temporaryFolder();
+        fs.copyFileSync(path.join(models, "llama-3.1-8b.json"), path.join(folder, "config.json"));
+        const weights = () => declare({ ...completeAnswers, weights: "none", "model-config": folder }).serving;
+        fs.writeFileSync(path.join(folder, "model-00001-of-00001.safetensors"), Buffer.alloc(2 ** 25));
+        expect(weights()).toMatchObject({ modelGiB: 0.03, modelShape: { weightsGiB: 0.03 } });
+        fs.writeFileSync(path.join(folder, "model.safetensors.index.json"), JSON.stringify({ metadata: { total_size: 16_060_522_496 } }));
+        expect(weights()).toMatchObject({ modelGiB: 14.96, modelShape: { weightsGiB: 14.96 } });
+    });
+
+    test("of a model of an unknown kind has its weights alone, and says so", () => {
+        const folder = temporaryFolder();
+        writeTree(folder, { "config.json": '{"model_type": "nobody_knows", "num_hidden_layers": 2}' });
+        const declared = declare({ ...completeAnswers, weights: "60", "model-config": folder });
+        expect(declared.serving.modelShape).toEqual({ weightsGiB: 60 });
+        expect(declared.remarks).toEqual(["how this model caches is not known (model_type nobody_knows): its KV cache is unchecked"]);
+        expect(answerLines({ ...completeAnswers, weights: "none", "model-config": folder })).toEqual([
+            `--weights: is missing, and the weights cannot be computed from ${folder} (model_type nobody_knows); accepted: size of all weights in GiB; give it, or leave --model-config out`,
+        ]);
     });
 });
 
@@ -187,7 +227,10 @@ describe("a bad answer", () => {
             { model: "owner/two--dashes" },
             "--model: owner/two--dashes: is no name of a model; accepted: NAME or OWNER/NAME of Hugging Face, or an absolute path in the image or cache",
         ],
-        [{ "model-config": __filename }, `--model-config: ${__filename}: is no JSON; accepted: the config.json of a decoder, as Hugging Face has it`],
+        [
+            { "model-config": __filename },
+            `--model-config: ${__filename}: is no JSON object; accepted: the config.json of a decoder, as Hugging Face has it, or the folder that has it`,
+        ],
         [
             { node: "/nowhere/" },
             "--node: /nowhere/: cannot be asked (is no folder that is there); accepted: NAME or USER@NAME of a GH200 that ssh reaches, or a folder as of npm run node:check -- --files; --node none --profile PROFILE declares the node instead",
@@ -201,11 +244,25 @@ describe("a bad answer", () => {
     });
 
     test("of a model that does not fit says by how much, in the terms of the flags", () => {
-        const folder = temporaryFolder();
-        writeTree(folder, { "config.json": '{"num_hidden_layers": 80, "num_attention_heads": 64, "num_key_value_heads": 8, "hidden_size": 8192}' });
-        expect(answerLines({ ...completeAnswers, "model-config": path.join(folder, "config.json"), weights: "900" })).toEqual([
-            "--weights: 900: exceeds 89.9 GiB of HBM and 104.4 GiB of host memory by 705.7 GiB; accepted: weights that fit; raise --managed, turn EGM off, take more GPUs, or quantise",
+        expect(answerLines({ ...completeAnswers, "model-config": path.join(models, "llama-3.1-8b.json"), weights: "900" })).toEqual([
+            "--weights: 900: exceeds 89.9 GiB of HBM and 104.4 GiB of host memory by 705.7 GiB; accepted: weights that fit; take more GPUs, or quantise",
         ]);
+        // 352.6 GiB more could be declared.
+        expect(answerLines({ ...completeAnswers, "model-config": path.join(models, "llama-3.1-8b.json"), weights: "400" })).toEqual([
+            "--weights: 400: exceeds 89.9 GiB of HBM and 104.4 GiB of host memory by 205.7 GiB; accepted: weights that fit; raise --managed, take more GPUs, or quantise",
+        ]);
+        expect(answerLines({ ...completeAnswers, "model-config": path.join(models, "deepseek-v3.json"), weights: "none" })).toEqual([
+            expect.stringMatching(/^--model-config: \S+deepseek-v3\.json: exceeds 89\.9 GiB of HBM and 104\.4 GiB of host memory by 432\.4 GiB; /),
+        ]);
+    });
+
+    test("of a context that is longer than the model knows, or than fits", () => {
+        const answers = { ...completeAnswers, weights: "none" };
+        expect(answerLines({ ...answers, "model-config": path.join(models, "llama-3.1-8b.json"), "max-model-len": "262144" })).toEqual([
+            "--max-model-len: 262144: is more than the model's own longest context, which vLLM refuses; accepted: at most 131072; lower it, or correct modelShape.maxPositionTokens",
+        ]);
+        // With rope scaling: 4,096 by 40.
+        expect(answerLines({ ...answers, weights: "60", "model-config": path.join(models, "deepseek-v3.json"), "max-model-len": "163840" })).toEqual([]);
     });
 
     test("and every other one is told at once, and every missing one", () => {
@@ -228,7 +285,8 @@ describe("a bad answer", () => {
             "--managed: is missing; accepted: a number of GiB, or none for HBM alone; add --managed",
             "--model: is missing; accepted: NAME or OWNER/NAME of Hugging Face, or a path; add --model",
             "--max-model-len: is missing; accepted: a number of tokens; add --max-model-len",
-            "--weights: is missing; accepted: a number of GiB, or none; add --weights",
+            "--model-config: is missing; accepted: a file or a folder, or none; add --model-config",
+            "--weights: is missing; accepted: a number of GiB, or none for what follows from the model's config; add --weights",
             "--approver: is missing; accepted: a principal of approvals/allowed_signers, or none; add --approver",
         ]);
     });

@@ -67,9 +67,11 @@ describe("a dialogue", () => {
 
     test("asks a step again where an answer rules out one before it", async () => {
         const folder = temporaryFolder();
-        writeTree(folder, { "config.json": '{"num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4, "hidden_size": 3584}' });
+        writeTree(folder, {
+            "config.json": '{"model_type": "qwen2", "num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4, "hidden_size": 3584}',
+        });
         const config = path.join(folder, "config.json");
-        const terminal = typing("some/model", "9000000", "14.2", config, "", "8192", "", "");
+        const terminal = typing("some/model", "9000000", config, "14.2", "", "8192", "", "");
         const answers = await askAll(
             step("Model"),
             { ...completeAnswers, model: undefined, "max-model-len": undefined, weights: undefined, "model-config": undefined, offline: "yes" },

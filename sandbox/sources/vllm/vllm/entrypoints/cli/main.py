@@ -46,11 +46,13 @@ def main():
     serve.add_argument("model")
     serve.add_argument("--host", default="0.0.0.0")
     serve.add_argument("--port", type=int, default=8000)
+    serve.add_argument("--stand-in-port", type=int, help="listens there and not where the probes ask")
     serve.add_argument("--served-model-name")
     serve.add_argument("--worker-cls", default="vllm.v1.worker.gpu_worker.Worker")
     serve.add_argument("--kv-cache-memory-bytes", type=int)
     serve.add_argument("--shutdown-timeout", type=int, default=10)
     arguments, ignored = parser.parse_known_args()
+    arguments.port = arguments.stand_in_port or arguments.port
     print(f"{__stand_in__}, {__version__}; not used: {ignored}", flush=True)
 
     context = multiprocessing.get_context("spawn")
