@@ -1,6 +1,8 @@
+import { isIP } from "node:net";
 import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import { z } from "zod";
+import { isHost, isHostPort } from "../image/reference";
 import { resolve } from "../internal/resolve";
 import type { SameShape } from "../internal/sameShape";
 import { driverOptions, forgetBuilder, writeCertificates } from "./buildxStore";
@@ -56,7 +58,9 @@ export interface RemoteBuilderArgs {
 export const remoteBuilderSchema = z.strictObject({
     endpoint: z
         .string()
-        .regex(/^(tcp:\/\/[^/:]+:\d+)?$/, { error: "is no BuildKit address; accepted: tcp://HOST:PORT" })
+        .refine((text) => text === "" || (text.startsWith("tcp://") && isHostPort(text.slice("tcp://".length))), {
+            error: "is no BuildKit address; accepted: tcp://HOST:PORT",
+        })
         .default("")
         .meta({ description: "Address of the BuildKit daemon that runs on the GH200." }),
     name: z
@@ -64,11 +68,19 @@ export const remoteBuilderSchema = z.strictObject({
         .regex(/^[a-z][a-z0-9-]*$/, { error: "is no buildx builder name; accepted: lower-case letters, digits, dashes" })
         .default("gh200")
         .meta({ description: "Name of the builder in the buildx store of the machine that runs the update." }),
-    platform: z.string().default("linux/arm64").meta({ description: "Platform that the daemon must run on." }),
+    platform: z
+        .string()
+        .regex(/^[a-z0-9]+\/[a-z0-9]+(\/v\d+)?$/, { error: "is no platform; accepted: e.g. linux/arm64" })
+        .default("linux/arm64")
+        .meta({ description: "Platform that the daemon must run on." }),
     caCertificate: z.string().default("").meta({ description: "PEM text of the CA that signed the daemon's certificate." }),
     clientCertificate: z.string().default("").meta({ description: "PEM text of the certificate shown to the daemon." }),
     clientKey: z.string().default("").meta({ description: "PEM text of the client certificate's key.", secret: true }),
-    serverName: z.string().default("").meta({ description: "Host name that the daemon's certificate must carry; the endpoint's host where empty." }),
+    serverName: z
+        .string()
+        .refine((text) => text === "" || isHost(text) || isIP(text) !== 0, { error: "is no host name; accepted: a name or an address without port" })
+        .default("")
+        .meta({ description: "Host name that the daemon's certificate must carry; the endpoint's host where empty." }),
     minBuildkitVersion: z
         .string()
         .default(oldestBuildkit)

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { connectionFault, Fault } from "../internal/connectionFault";
-import { isLoopbackRegistry, registryHost } from "./reference";
+import { isLoopbackRegistry, normalised } from "./reference";
 
 export interface RegistryCredentials {
     username: string;
@@ -85,9 +85,9 @@ export async function imageLabels(reference: string, credentials?: RegistryCrede
 
 /** Every tag of a repository, in the registry's order; none where the repository does not exist. */
 export async function listTags(repository: string, credentials?: RegistryCredentials): Promise<string[]> {
-    const host = registryHost(repository);
+    const { host, repository: below } = manifestOf(repository);
     const tags: string[] = [];
-    for (let url: string | undefined = `https://${host}/v2/${repository.slice(host.length + 1)}/tags/list?n=100`; url !== undefined;) {
+    for (let url: string | undefined = `https://${host}/v2/${below}/tags/list?n=100`; url !== undefined;) {
         const response: Response = await answered("GET", url, credentials);
         if (response.status === 404) {
             return [];
@@ -127,10 +127,14 @@ export async function wantsLogin(host: string): Promise<boolean> {
     return false;
 }
 
+/** Docker Hub's registry has another host than its images' names. */
+function apiHost(host: string): string {
+    return host === "docker.io" || host === "index.docker.io" ? "registry-1.docker.io" : host;
+}
+
 function manifestOf(name: string): { host: string; repository: string; reference: string } {
-    const host = registryHost(name);
-    const [, repository = "", reference = ""] = /^(.+?)[@:](sha256:.+|[^:/]+)$/.exec(name.slice(host.length + 1)) ?? [];
-    return { host, repository, reference };
+    const { host, ...rest } = normalised(name);
+    return { host: apiHost(host), ...rest };
 }
 
 /** A list goes on where it began: elsewhere, the credentials would be another host's. */

@@ -57,6 +57,9 @@ export function refuse(problems: Problem[]): void {
 }
 
 function show(value: unknown): string {
+    if (value === "") {
+        return '""';
+    }
     // A password that somebody wrote into an address must not be shown with it.
     const text = (typeof value === "string" ? value : (JSON.stringify(value) ?? String(value))).replace(/:\/\/[^/\s"]*@/g, "://…@");
     // A pasted certificate or manifest must not push the message out of the one line.

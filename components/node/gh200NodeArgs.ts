@@ -1,4 +1,6 @@
 import { z } from "zod";
+import { isDigestReference } from "../image/reference";
+import { namespaceName, objectName } from "../internal/names";
 import type { SameShape } from "../internal/sameShape";
 import { BuilderPlace } from "./memory";
 
@@ -101,7 +103,7 @@ export interface NodeProbeArgs {
     run?: number;
 }
 
-const imageByDigest = z.string().regex(/^[^@\s]+@sha256:[0-9a-f]{64}$/, { error: "is no image by digest; accepted: REPOSITORY@sha256:DIGEST" });
+const imageByDigest = z.string().refine(isDigestReference, { error: "is no image by digest; accepted: REPOSITORY@sha256:DIGEST" });
 
 const probeSchema = z
     .strictObject({
@@ -113,10 +115,10 @@ const probeSchema = z
             .optional()
             .meta({ description: "ssh: host, as ssh takes it." }),
         image: imageByDigest.optional().meta({ description: "pod: any small image with sh and chroot, by digest." }),
-        imagePullSecret: z.string().optional().meta({ description: "pod: Secret with the image's credentials." }),
-        nodeName: z.string().optional().meta({ description: "pod: name of the node; any node of the product where absent." }),
-        namespace: z.string().default("kube-system").meta({ description: "pod: namespace that allows privileged pods." }),
-        runtimeClassName: z.string().optional().meta({ description: "pod: RuntimeClass; none is needed for the facts." }),
+        imagePullSecret: objectName.optional().meta({ description: "pod: Secret with the image's credentials." }),
+        nodeName: objectName.optional().meta({ description: "pod: name of the node; any node of the product where absent." }),
+        namespace: namespaceName.default("kube-system").meta({ description: "pod: namespace that allows privileged pods." }),
+        runtimeClassName: objectName.optional().meta({ description: "pod: RuntimeClass; none is needed for the facts." }),
         run: z.int().positive().default(1).meta({ description: "Raise it to measure again." }),
     })
     .refine((probe) => probe.method !== "ssh" || probe.host !== undefined, { path: ["host"], error: "is missing; accepted: NAME or USER@NAME, for method ssh" })

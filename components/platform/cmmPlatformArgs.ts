@@ -1,6 +1,7 @@
 import type * as pulumi from "@pulumi/pulumi";
 import { z } from "zod";
 import type { RemoteBuilderArgs } from "../builder/remoteBuilder";
+import { isDigestReference, isRegistryAddress, isRepositoryPath, isTaggedReference, namesHost } from "../image/reference";
 import { refuse } from "../internal/errors";
 import { zodProblems } from "../internal/resolve";
 import type { GitTokens } from "../internal/gitAuth";
@@ -120,8 +121,9 @@ export const registrySchema = z.strictObject({
     address: z
         .string()
         // Neither a scheme nor a user: the password is a key of its own, and an address is shown.
-        .regex(/^(\[[0-9a-f:.]+\]|[a-z0-9][a-z0-9.-]*)(:\d{1,5})?(\/[a-z0-9][a-z0-9._-]*)+$/i, {
-            error: "is no registry and namespace; accepted: HOST/NAMESPACE",
+        .refine(isRegistryAddress, { error: "is no registry and namespace; accepted: HOST/NAMESPACE", abort: true })
+        .refine(namesHost, {
+            error: "names no host, so that Docker Hub would be asked; accepted: HOST/NAMESPACE with a dot or a port in HOST, or docker.io/NAMESPACE",
         })
         .meta({ description: "Registry host and namespace.", source: "source document" }),
     username: z.string().optional().meta({ description: "User who may push and pull." }),
@@ -132,15 +134,28 @@ export const imageSchema = z.strictObject({
         .strictObject({
             name: z
                 .string()
-                .regex(/^[^@\s]+:[^@\s:/]+$/, { error: "is no image name with a tag; accepted: NAME:TAG" })
+                .refine(isTaggedReference, { error: "is no image name with a tag; accepted: NAME:TAG" })
                 .default("nvcr.io/nvidia/pytorch:26.03-py3")
                 .meta({ description: "Base image.", source: "source document" }),
             digest: digest.optional().meta({ description: "Its digest; without it a preview says unpinned and an update refuses." }),
         })
         .prefault({}),
-    imageTag: z.string().min(1).default("gh200-vllm-cmm").meta({ description: "IMAGE_TAG: repository of the release.", source: "source document" }),
-    vllmVersion: z.string().min(1).default("cmm").meta({ description: "VLLM_VERSION: first part of the release tag.", source: "source document" }),
-    imageSuffix: z.string().default("-cmm").meta({ description: "IMAGE_SUFFIX: second part of the release tag.", source: "source document" }),
+    imageTag: z
+        .string()
+        .refine(isRepositoryPath, { error: "is no repository; accepted: lower-case letters, digits, and single dots, dashes or underscores between them" })
+        .default("gh200-vllm-cmm")
+        .meta({ description: "IMAGE_TAG: repository of the release.", source: "source document" }),
+    vllmVersion: z
+        .string()
+        // Version, suffix and the 13 characters of the tag that never moves make 128 at most.
+        .regex(/^\w[\w.-]{0,63}$/, { error: "is no part of a tag; accepted: letters, digits, dots, dashes and underscores" })
+        .default("cmm")
+        .meta({ description: "VLLM_VERSION: first part of the release tag.", source: "source document" }),
+    imageSuffix: z
+        .string()
+        .regex(/^[\w.-]{0,51}$/, { error: "is no part of a tag; accepted: letters, digits, dots, dashes and underscores" })
+        .default("-cmm")
+        .meta({ description: "IMAGE_SUFFIX: second part of the release tag.", source: "source document" }),
     cudaArchList: z
         .string()
         .regex(/^\d+\.\d+a?$/, { error: "is no GPU architecture; accepted: e.g. 9.0a" })
@@ -150,7 +165,7 @@ export const imageSchema = z.strictObject({
     registryCache: z.boolean().default(true).meta({ description: "Keep BuildKit's cache of every step in the registry." }),
     use: z
         .string()
-        .regex(/^[^@\s]+@sha256:[0-9a-f]{64}$/, { error: "is no image by digest; accepted: REPOSITORY@sha256:DIGEST" })
+        .refine(isDigestReference, { error: "is no image by digest; accepted: REPOSITORY@sha256:DIGEST" })
         .optional()
         .meta({ description: "An image that exists already; nothing is built." }),
 });

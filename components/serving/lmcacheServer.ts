@@ -3,6 +3,8 @@ import { Service } from "@pulumi/kubernetes/core/v1";
 import { NetworkPolicy } from "@pulumi/kubernetes/networking/v1";
 import * as pulumi from "@pulumi/pulumi";
 import { z } from "zod";
+import { isDigestReference } from "../image/reference";
+import { namespaceName, nodeLabelValue, optionalObjectName } from "../internal/names";
 import { resolve } from "../internal/resolve";
 import type { SameShape } from "../internal/sameShape";
 import { lmcachePodSpec, lmcachePort, lmcacheUrl } from "./lmcachePod";
@@ -25,13 +27,13 @@ export interface LmcacheServerArgs {
 }
 
 export const lmcacheServerSchema = z.strictObject({
-    image: z.string().regex(/^[^@\s]+@sha256:[0-9a-f]{64}$/, { error: "is no image by digest; accepted: REPOSITORY@sha256:DIGEST" }),
+    image: z.string().refine(isDigestReference, { error: "is no image by digest; accepted: REPOSITORY@sha256:DIGEST" }),
     memoryMiB: z.int().min(1024, { error: "is too small; accepted: 1024 or more, the process itself takes several hundred MiB" }),
-    namespace: z.string().min(1),
-    imagePullSecret: z.string().default(""),
+    namespace: namespaceName,
+    imagePullSecret: optionalObjectName.default(""),
     cpus: z.int().positive().default(4),
-    runtimeClassName: z.string().default(""),
-    gpuProduct: z.string().default("NVIDIA-GH200-480GB"),
+    runtimeClassName: optionalObjectName.default(""),
+    gpuProduct: nodeLabelValue.default("NVIDIA-GH200-480GB"),
 });
 const shapesAgree: SameShape<pulumi.Unwrap<LmcacheServerArgs>, z.input<typeof lmcacheServerSchema>> = true;
 void shapesAgree;

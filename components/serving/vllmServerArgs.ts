@@ -1,5 +1,7 @@
 import type * as pulumi from "@pulumi/pulumi";
 import { z } from "zod";
+import { isDigestReference, isHostPort } from "../image/reference";
+import { isHostName, isLabelKey, isLabelValue, namespaceName, nodeLabelValue, objectName, optionalObjectName } from "../internal/names";
 import type { SameShape } from "../internal/sameShape";
 import { type ModelShapeArgs, modelShapeSchema } from "./modelShapeArgs";
 
@@ -186,13 +188,11 @@ export interface VllmServerArgs extends ServingArgs {
     pullPassword?: pulumi.Input<string>;
 }
 
-const digestReference = /^[^@\s]+@sha256:[0-9a-f]{64}$/;
-
 const count = z.int({ error: "is no whole number" }).positive();
 
 const tolerationSchema = z.strictObject({
-    key: z.string().min(1),
-    value: z.string().optional(),
+    key: z.string().refine(isLabelKey, { error: "is no key of a taint; accepted: NAME or DOMAIN/NAME" }),
+    value: z.string().refine(isLabelValue, { error: "is no value of a taint; accepted: letters, digits, dots, dashes and underscores" }).optional(),
     effect: z.enum(TaintEffect, { error: "accepted: NoSchedule, PreferNoSchedule or NoExecute" }).optional(),
 });
 
@@ -209,14 +209,20 @@ const autoscalingSchema = z
     });
 
 const routeSchema = z.strictObject({
-    gateway: z.string().min(1).meta({ description: "Name of the Gateway." }),
-    gatewayNamespace: z.string().min(1).meta({ description: "Its namespace." }),
-    hostname: z.string().min(1).meta({ description: "Host name of the API." }),
-    sectionName: z.string().min(1).default("https").meta({ description: "Listener of the Gateway that has the certificate." }),
+    gateway: objectName.meta({ description: "Name of the Gateway." }),
+    gatewayNamespace: namespaceName.meta({ description: "Its namespace." }),
+    hostname: z
+        .string()
+        .refine((name) => isHostName(name.replace(/^\*\./, "")), { error: "is no host name; accepted: lower-case, without scheme and port" })
+        .meta({ description: "Host name of the API." }),
+    sectionName: objectName.default("https").meta({ description: "Listener of the Gateway that has the certificate." }),
 });
 
 export const vllmServerSchema = z.strictObject({
-    image: z.string().regex(digestReference, { error: "is no image by digest; accepted: REPOSITORY@sha256:DIGEST" }).meta({ description: "Image by digest." }),
+    image: z
+        .string()
+        .refine(isDigestReference, { error: "is no image by digest; accepted: REPOSITORY@sha256:DIGEST" })
+        .meta({ description: "Image by digest." }),
     model: z
         .string({ error: "accepted: a Hugging Face name or a path, as vllm serve takes it" })
         .min(1)
@@ -238,7 +244,7 @@ export const vllmServerSchema = z.strictObject({
         .meta({ description: "Where weights and KV cache lie." }),
     acceptStandIn: z.boolean().default(false).meta({ description: "Let the launcher run on stand-ins; for sandboxes." }),
     shmMiB: z.int().positive().default(1024).meta({ description: "Size of /dev/shm.", unit: "MiB" }),
-    namespace: z.string().default("vllm").meta({ description: "Namespace, created here." }),
+    namespace: namespaceName.default("vllm").meta({ description: "Namespace, created here." }),
     servedModelName: z.string().default("").meta({ description: "Name of the model in the API; the model's own where empty." }),
     maxModelLenTokens: z.int().positive().default(8192).meta({ description: "Longest context.", unit: "tokens" }),
     extraArgs: z
@@ -246,8 +252,8 @@ export const vllmServerSchema = z.strictObject({
         .default([])
         .meta({ description: "Further arguments of `vllm serve`, an item each; none that an input sets or that breaks the memory plan." }),
     cpus: z.int({ error: "is no whole number of CPUs" }).positive().default(16).meta({ description: "Whole CPUs of the pod.", unit: "CPUs" }),
-    runtimeClassName: z.string().default("nvidia").meta({ description: "RuntimeClass; empty where NVIDIA's runtime is the default." }),
-    gpuProduct: z.string().default("NVIDIA-GH200-480GB").meta({ description: "Node label nvidia.com/gpu.product.", source: "GPU feature discovery" }),
+    runtimeClassName: optionalObjectName.default("nvidia").meta({ description: "RuntimeClass; empty where NVIDIA's runtime is the default." }),
+    gpuProduct: nodeLabelValue.default("NVIDIA-GH200-480GB").meta({ description: "Node label nvidia.com/gpu.product.", source: "GPU feature discovery" }),
     readOnlyRootFilesystem: z.boolean().default(true).meta({ description: "Read-only root file system." }),
     maxNumSeqs: z.int().positive().default(256).meta({ description: "Sequences at once (`--max-num-seqs`)." }),
     kvCacheMemoryBytes: z.int().positive().optional().meta({ description: "KV cache of each GPU; all that the budgets leave where absent.", unit: "B" }),
@@ -257,23 +263,31 @@ export const vllmServerSchema = z.strictObject({
     modelShape: modelShapeSchema.optional(),
     replicas: count.default(1).meta({ description: "Copies of the model, each on a node of its own." }),
     spareGpus: z.int().nonnegative().default(0).meta({ description: "GPUs that are free for an update beside those of the replicas." }),
-    nodeSelector: z.record(z.string(), z.string()).default({}).meta({ description: "Further labels that the node must have." }),
+    nodeSelector: z
+        .record(z.string(), z.string())
+        .refine((labels) => Object.entries(labels).every(([key, value]) => isLabelKey(key) && isLabelValue(value)), {
+            error: "holds what is no label of a node; accepted: NAME or DOMAIN/NAME, and a value of letters, digits, dots, dashes and underscores",
+        })
+        .default({})
+        .meta({ description: "Further labels that the node must have." }),
     tolerations: z.array(tolerationSchema).default([]).meta({ description: "Taints that the pods tolerate besides the GPU's." }),
-    priorityClassName: z.string().default("").meta({ description: "PriorityClass of the pods." }),
+    priorityClassName: optionalObjectName.default("").meta({ description: "PriorityClass of the pods." }),
     modelCacheGiB: z
         .number()
         .positive()
         .optional()
         .meta({ description: "Size of a claim for models and caches that is made here and kept at destroy.", unit: "GiB" }),
-    storageClassName: z.string().default("").meta({ description: "StorageClass of that claim; the cluster's own where empty." }),
+    storageClassName: optionalObjectName.default("").meta({ description: "StorageClass of that claim; the cluster's own where empty." }),
     modelDownload: z.boolean().default(true).meta({ description: "Whether pods may fetch models over HTTPS." }),
-    allowFromNamespaces: z.array(z.string()).default([]).meta({ description: "Namespaces that may send requests; any where empty." }),
+    allowFromNamespaces: z.array(namespaceName).default([]).meta({ description: "Namespaces that may send requests; any where empty." }),
     serviceMonitor: z.boolean().default(false).meta({ description: "Make a ServiceMonitor." }),
     autoscaling: autoscalingSchema.optional(),
     route: routeSchema.optional(),
     lmcacheUrl: z
         .string()
-        .regex(/^(lm:\/\/\S+:\d+)?$/, { error: "is no LMCache address; accepted: lm://HOST:PORT" })
+        .refine((text) => text === "" || (text.startsWith("lm://") && isHostPort(text.slice("lm://".length))), {
+            error: "is no LMCache address; accepted: lm://HOST:PORT",
+        })
         .default("")
         .meta({ description: "LMCache server." }),
     pinnedMiB: z.int().nonnegative().default(0).meta({ description: "Pinned buffers.", unit: "MiB" }),
@@ -281,7 +295,7 @@ export const vllmServerSchema = z.strictObject({
     readGiBps: z.number().positive().default(1).meta({ description: "Speed at which they are read.", unit: "GiB/s" }),
     warmupSeconds: z.number().positive().default(400).meta({ description: "Compilation and CUDA graph capture at start.", unit: "s" }),
     shutdownSeconds: z.int().positive().default(60).meta({ description: "Time for requests in flight at shutdown.", unit: "s" }),
-    modelCacheClaim: z.string().default("").meta({ description: "Existing PersistentVolumeClaim for models and caches." }),
+    modelCacheClaim: optionalObjectName.default("").meta({ description: "Existing PersistentVolumeClaim for models and caches." }),
     registryHost: z.string().default("").meta({ description: "Host of the registry that the credentials belong to." }),
     pullUsername: z.string().default("").meta({ description: "Registry user who may pull the image." }),
     pullPassword: z.string().default("").meta({ description: "That user's password.", secret: true }),

@@ -114,7 +114,7 @@ describe("the hook before a build", () => {
     test("refuses one that does not answer, within seconds and in one line", async () => {
         const text = await hook({ endpoint: "tcp://127.0.0.1:1" });
         expect(text).toMatch(
-            /^builder\.endpoint: tcp:\/\/127\.0\.0\.1:1: no BuildKit daemon answered within 4 s \(.*start buildkitd there, or correct builder\.endpoint$/,
+            /^builder\.endpoint: tcp:\/\/127\.0\.0\.1:1: no BuildKit daemon answered within 4 s: nothing listens there \(.*start buildkitd there, or correct builder\.endpoint$/,
         );
     });
 
