@@ -1,7 +1,7 @@
 import type { Problem } from "../components/internal/errors";
 import { type Gh200NodeArgs } from "../components/node/gh200NodeArgs";
 import { type MemoryProfile, memoryProfiles } from "../components/node/memory";
-import { declarationOf, refusalOf } from "../components/node/verdict";
+import { declarationOf, refusalOf, remarksOn } from "../components/node/verdict";
 import { imageSchema } from "../components/platform/cmmPlatformArgs";
 import type { ServingArgs } from "../components/serving/vllmServerArgs";
 import { askOverSsh, readSaved, Unanswered } from "../nodecheck/ask";
@@ -80,7 +80,12 @@ function profileFacts(profile: string | undefined): Gh200NodeArgs | Problem | un
         : { egmEnabled: found.egmEnabled, coherentMode: found.coherentMode };
 }
 
-const measured = new Map<string, Gh200NodeArgs | Problem>();
+const measured = new Map<string, { node: Gh200NodeArgs | Problem; remarks: string[] }>();
+
+/** What a measured node says of itself that explains its plan. */
+export function nodeRemarks(answers: Answers): string[] {
+    return measured.get(answers.node ?? "")?.remarks ?? [];
+}
 
 /** A node is asked once, however often its answer is looked at. */
 function measuredFacts(where: string, offline: boolean): Gh200NodeArgs | Problem {
@@ -96,20 +101,23 @@ function measuredFacts(where: string, offline: boolean): Gh200NodeArgs | Problem
     }
     const known = measured.get(where);
     if (known !== undefined) {
-        return known;
+        return known.node;
     }
-    const facts = nodeFacts(where, isFolder);
-    measured.set(where, facts);
-    return facts;
+    const found = nodeFacts(where, isFolder);
+    measured.set(where, found);
+    return found.node;
 }
 
-function nodeFacts(where: string, isFolder: boolean): Gh200NodeArgs | Problem {
-    const problem = (wrong: string): Problem => ({
-        path: "--node",
-        value: where,
-        wrong,
-        accepted: "NAME or USER@NAME of a GH200 that ssh reaches, or a folder as of npm run node:check -- --files",
-        fix: "--node none --profile PROFILE declares the node instead",
+function nodeFacts(where: string, isFolder: boolean): { node: Gh200NodeArgs | Problem; remarks: string[] } {
+    const problem = (wrong: string): { node: Problem; remarks: string[] } => ({
+        node: {
+            path: "--node",
+            value: where,
+            wrong,
+            accepted: "NAME or USER@NAME of a GH200 that ssh reaches, or a folder as of npm run node:check -- --files",
+            fix: "--node none --profile PROFILE declares the node instead",
+        },
+        remarks: [],
     });
     try {
         const facts = isFolder ? readSaved(where) : askOverSsh(where);
@@ -118,8 +126,9 @@ function nodeFacts(where: string, isFolder: boolean): Gh200NodeArgs | Problem {
             const { value, wrong } = refused ?? { value: undefined, wrong: "shows no HBM (nvidia-smi), or no NUMA nodes" };
             return problem(typeof value === "string" ? `${value} ${wrong}` : wrong);
         }
-        const { lpddrMiB, egmReservedMiB, ...measured } = memory;
-        return { ...measured, lpddrGiB: Math.round((lpddrMiB / 1024) * 10) / 10, egmReservedMiB: measured.egmEnabled ? egmReservedMiB : undefined };
+        const { lpddrMiB, egmReservedMiB, ...declared } = memory;
+        const lpddrGiB = Math.round((lpddrMiB / 1024) * 10) / 10;
+        return { node: { ...declared, lpddrGiB, egmReservedMiB: declared.egmEnabled ? egmReservedMiB : undefined }, remarks: remarksOn(facts) };
     } catch (error) {
         if (error instanceof Unanswered) {
             return problem(`cannot be asked (${error.message})`);

@@ -9,7 +9,7 @@ import { bold, green } from "../sandbox/report";
 import { main, Problem } from "../tools/report";
 import { renderTable } from "../tools/table";
 import { type Answers, given } from "./answers";
-import { declare } from "./declaration";
+import { declare, nodeRemarks } from "./declaration";
 import { askAll, confirm } from "./dialogue";
 import { answerProblems, byFlag, missingProblems } from "./problems";
 import { applicable, questions, steps } from "./questions";
@@ -135,7 +135,7 @@ function showPlan(answers: Answers): void {
     const planned = planNode({ ...node, builderMiB: Math.round((stages.builderMemoryGiB ?? 0) * 1024) });
     const settings = servingOn(serving, planned);
     say("Memory plan", bold);
-    [...describePlan(planned.plan), ...(settings === undefined ? [] : describeServing(settings))].forEach((line) => say(`  ${line}`));
+    [...nodeRemarks(answers), ...describePlan(planned.plan), ...(settings === undefined ? [] : describeServing(settings))].forEach((line) => say(`  ${line}`));
 }
 
 function write(answers: Answers): void {

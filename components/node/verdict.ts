@@ -260,9 +260,10 @@ function managedProblems(declared: NodeMemory, managedMiB: number, measured: Mea
 /** The one problem that a person may acknowledge: the pod is promised what was measured all the same. */
 export const managedPath = "node.managedGiB";
 
-function notes(declared: NodeMemory, facts: NodeFacts, measured: MeasuredNode): string[] {
+/** What makes a node other than the usual one: why less is planned on it than its parts add up to. */
+export function remarksOn(facts: NodeFacts): string[] {
+    const measured = measureNode(facts);
     const lines: string[] = [];
-    const branch = Number(facts.driverVersion?.split(".")[0] ?? Number.NaN);
     if (measured.superchips !== undefined && measured.superchips > 1) {
         const shown = facts.gpus !== undefined && facts.gpus < measured.superchips ? `, of which nvidia-smi shows ${facts.gpus}` : "";
         lines.push(`${measured.superchips} GH200s on this node${shown}: all figures are one's, and a pod with one GPU is promised no more`);
@@ -273,11 +274,6 @@ function notes(declared: NodeMemory, facts: NodeFacts, measured: MeasuredNode): 
     if (facts.virtualMachine) {
         lines.push("a virtual machine: it has the LPDDR that its host gives it");
     }
-    if (measured.profile !== undefined) {
-        lines.push(
-            `profile ${measured.profile}: ${gib(measured.lpddrMiB ?? 0)} of LPDDR, ${gib(measured.onlinedHbmMiB ?? 0)} of HBM beside it that Linux counts as memory`,
-        );
-    }
     if (facts.coherentMode !== undefined && facts.coherentMode !== measured.coherentMode) {
         lines.push(
             `the driver's mode is ${facts.coherentMode}, but Linux counts ${measured.onlinedHbmMiB === 0 ? "no HBM: it was not onlined" : "HBM as memory"}`,
@@ -285,6 +281,17 @@ function notes(declared: NodeMemory, facts: NodeFacts, measured: MeasuredNode): 
     }
     if (measured.hugePagesMiB) {
         lines.push(`huge pages hold ${gib(measured.hugePagesMiB)} of the LPDDR, which no pod of this stack gets`);
+    }
+    return lines;
+}
+
+function notes(declared: NodeMemory, facts: NodeFacts, measured: MeasuredNode): string[] {
+    const lines = remarksOn(facts);
+    const branch = Number(facts.driverVersion?.split(".")[0] ?? Number.NaN);
+    if (measured.profile !== undefined) {
+        lines.push(
+            `profile ${measured.profile}: ${gib(measured.lpddrMiB ?? 0)} of LPDDR, ${gib(measured.onlinedHbmMiB ?? 0)} of HBM beside it that Linux counts as memory`,
+        );
     }
     if (measured.egmReservedMiB !== undefined) {
         lines.push(`EGM's reserved memory is ${measured.egmReservedMiB} MiB, inferred from the ${measured.lpddrMiB} MB of LPDDR that Linux has`);

@@ -7,7 +7,7 @@ import { sections } from "../../components/config/schema";
 import { problemLine } from "../../components/internal/errors";
 import { planNode } from "../../components/node/planNode";
 import type { Answers } from "../../init/answers";
-import { declare } from "../../init/declaration";
+import { declare, nodeRemarks } from "../../init/declaration";
 import { answerProblems, missingProblems } from "../../init/problems";
 import { questions } from "../../init/questions";
 import { stackFileText } from "../../init/stackFile";
@@ -115,6 +115,8 @@ describe("the stack file", () => {
         const { node } = declare({ ...completeAnswers, profile: undefined, node: saved });
         expect(node).toMatchObject({ lpddrGiB: 480, hugePagesMiB: 128_000 });
         expect(planNode(node!).plan.view.lpddrMiB).toBe(490_037 - 128_000);
+        expect(nodeRemarks({ node: saved })).toEqual(["huge pages hold 125.0 GiB of the LPDDR, which no pod of this stack gets"]);
+        expect(nodeRemarks({ node: "none" })).toEqual([]);
     });
 
     test.each([
