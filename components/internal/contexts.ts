@@ -2,6 +2,8 @@ import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import * as fs from "node:fs";
 import * as path from "node:path";
+import { posix } from "node:path";
+import dockerignore from "@balena/dockerignore";
 import { refuse } from "./errors";
 
 /** Where materialised build contexts lie, relative to the Pulumi program. */
@@ -19,20 +21,18 @@ const ignoredNames = new Set([".git", "__pycache__", ".pytest_cache", ".DS_Store
  * changed, its preview shows a digest that is known and wrong. A path that is a function of the
  * content alone cures both (docs/decisions/0002-content-addressed-contexts.md). The folder holds
  * copies only and may be deleted at any time.
+ *
+ * @param dockerfile whose own ignore file comes before the context's.
+ * @throws UserError where a path is not there, or only outside the context.
  */
-export function materialise(root: string, relativePaths: readonly string[]): string {
-    const files = relativePaths.flatMap((entry) => listFiles(root, entry)).sort();
+export function materialise(root: string, relativePaths: readonly string[], dockerfile?: string): string {
+    const files = contextFiles(root, relativePaths, ignoreRules(root, dockerfile));
     const hash = hashFiles(root, files);
     const target = path.join(contextsFolder, hash);
     if (!fs.existsSync(target)) {
         const staging = `${target}.${process.pid}`;
-        for (const file of files) {
-            const copy = path.join(staging, file);
-            fs.mkdirSync(path.dirname(copy), { recursive: true });
-            fs.copyFileSync(path.join(root, file), copy);
-            fs.chmodSync(copy, isExecutable(path.join(root, file)) ? 0o755 : 0o644);
-        }
         fs.mkdirSync(staging, { recursive: true });
+        files.forEach((file) => copy(path.join(root, file), path.join(staging, file)));
         normaliseFolders(staging);
         try {
             fs.renameSync(staging, target);
@@ -47,31 +47,125 @@ export function materialise(root: string, relativePaths: readonly string[]): str
     return target;
 }
 
-/** Sixteen hex digits over names, executable bits and bytes: what a build can tell apart. */
+function copy(from: string, to: string): void {
+    const found = fs.lstatSync(from);
+    fs.mkdirSync(found.isDirectory() ? to : path.dirname(to), { recursive: true });
+    if (found.isSymbolicLink()) {
+        fs.symlinkSync(fs.readlinkSync(from), to);
+    } else if (found.isFile()) {
+        fs.copyFileSync(from, to);
+        fs.chmodSync(to, isExecutable(from) ? 0o755 : 0o644);
+    } else if (!found.isDirectory()) {
+        refuse([{ path: from, wrong: "is neither a file, a folder nor a link", accepted: "a context of those alone" }]);
+    }
+}
+
+/** Sixteen hex digits over names, executable bits, bytes and where links lead: what a build can tell apart. */
 export function hashFiles(root: string, files: readonly string[]): string {
     const hash = createHash("sha256");
     for (const file of files) {
         const full = path.join(root, file);
-        hash.update(`${file}\0${isExecutable(full) ? "x" : "-"}\0`);
-        hash.update(createHash("sha256").update(fs.readFileSync(full)).digest());
+        const found = fs.lstatSync(full);
+        hash.update(`${file}\0${found.isSymbolicLink() ? "l" : isExecutable(full) ? "x" : "-"}\0`);
+        hash.update(createHash("sha256").update(bytes(full, found)).digest());
     }
     return hash.digest("hex").slice(0, 16);
 }
 
-/** All files under `root/entry`, as paths relative to `root`, without what is never built; of a checkout, what git does not ignore. */
+function bytes(file: string, found: fs.Stats): string | Buffer {
+    return found.isSymbolicLink() ? fs.readlinkSync(file) : found.isFile() ? fs.readFileSync(file) : "";
+}
+
+/**
+ * All files and links under `root/entry`, and folders that are empty, as paths relative to `root`; without what is never built. Of a
+ * checkout, what git does not ignore. A link is itself and never what it leads to.
+ */
 export function listFiles(root: string, entry: string): string[] {
     const full = path.join(root, entry);
     if (fs.existsSync(path.join(full, ".git"))) {
-        return checkoutFiles(full).map((file) => path.normalize(path.join(entry, file)));
+        return checkoutFiles(full).flatMap((file) => (file.endsWith("/") ? listFiles(root, path.join(entry, file)) : [path.normalize(path.join(entry, file))]));
     }
-    if (!fs.statSync(full).isDirectory()) {
+    if (!fs.lstatSync(full).isDirectory()) {
         return [path.normalize(entry)];
     }
-    return fs
-        .readdirSync(full)
-        .filter((name) => !ignoredNames.has(name) && !name.endsWith(".pyc"))
-        .flatMap((name) => listFiles(root, path.join(entry, name)))
-        .map((file) => path.normalize(file));
+    const names = fs.readdirSync(full);
+    return names.length === 0 && entry !== "."
+        ? [`${path.normalize(entry)}/`]
+        : names
+              .filter((name) => !ignoredNames.has(name) && !name.endsWith(".pyc"))
+              .flatMap((name) => listFiles(root, path.join(entry, name)))
+              .map((file) => path.normalize(file));
+}
+
+/**
+ * What BuildKit sends of a context for the paths that a build reads: a link on the way is sent and followed, within the context alone
+ * as if it were the root; what the ignore file names is not there.
+ */
+function contextFiles(root: string, entries: readonly string[], ignored: (file: string) => boolean): string[] {
+    const files = new Set<string>();
+    for (const entry of entries.flatMap((path) => matching(root, path))) {
+        const { links, target } = followed(root, entry);
+        [...links, ...listFiles(root, target)].filter((file) => !ignored(file)).forEach((file) => files.add(file));
+        if (target !== "." && ignored(target) && ![...files].some((file) => file === target || file.startsWith(`${target}/`))) {
+            refuse([{ path: path.join(root, entry), wrong: "is left out by the ignore file, and the Dockerfile reads it", accepted: "a file of the context" }]);
+        }
+    }
+    return [...files].sort();
+}
+
+/** The files that a pattern of COPY names, in Go's filepath.Match as ignore files have it; any other path is itself. */
+function matching(root: string, path: string): string[] {
+    const [, folder = ".", pattern] = /^(?:([^*?[]*)\/)?([^/]*[*?[].*)$/.exec(path) ?? [];
+    if (pattern === undefined) {
+        return [path];
+    }
+    const named = dockerignore({ ignorecase: false }).add([path]);
+    const { target } = followed(root, folder);
+    return listFiles(root, target)
+        .map((file) => posix.join(folder, posix.relative(target, file.replace(/\/$/, ""))))
+        .filter((file) => named.ignores(file));
+}
+
+/** The links that lead to `entry`, itself one or not, and the path that they lead to, relative to `root`. */
+function followed(root: string, entry: string): { links: string[]; target: string } {
+    const links: string[] = [];
+    let [at, rest] = [".", path.normalize(entry).split("/")];
+    while (rest.length > 0) {
+        const [name = ".", ...others] = rest;
+        const next = path.join("/", at, name).slice(1) || ".";
+        const found = fs.lstatSync(path.join(root, next), { throwIfNoEntry: false });
+        if (found === undefined || links.length > 40) {
+            const wrong = links.length > 0 ? `is a link that leads to ${next}, which is not there` : "does not exist, and the Dockerfile reads it";
+            refuse([{ path: path.join(root, entry), wrong, accepted: "a file or folder of the context" }]);
+        }
+        if (found!.isSymbolicLink()) {
+            links.push(next);
+            const leads = fs.readlinkSync(path.join(root, next));
+            [at, rest] = [path.isAbsolute(leads) ? "." : at, [...leads.split("/").filter((part) => part !== ""), ...others]];
+        } else {
+            [at, rest] = [next, others];
+        }
+    }
+    return { links, target: at };
+}
+
+/**
+ * What an ignore file leaves out of a context, by Docker's rules: `.dockerignore` of the context, or the one beside the Dockerfile that is
+ * named after it, which comes first (docs.docker.com/build/concepts/context, filename and location).
+ */
+function ignoreRules(root: string, dockerfile?: string): (file: string) => boolean {
+    const own = dockerfile === undefined ? undefined : `${dockerfile}.dockerignore`;
+    const shared = path.join(root, ".dockerignore");
+    const file = [own, shared].find((candidate) => candidate !== undefined && fs.existsSync(candidate));
+    if (file === undefined) {
+        return () => false;
+    }
+    const rules = dockerignore({ ignorecase: false }).add(fs.readFileSync(file, "utf8").replace(/^\uFEFF/, ""));
+    if (file === own && fs.existsSync(shared) && !rules.ignores(".dockerignore")) {
+        // BuildKit would read it in the copied context, whose Dockerfile has no file beside it.
+        refuse([{ path: shared, wrong: `would be applied on top of ${own}`, accepted: "one of the two", fix: `remove it, or name .dockerignore in ${own}` }]);
+    }
+    return (candidate) => rules.ignores(candidate.replace(/\/$/, ""));
 }
 
 /** Committed, changed and new files, submodules' too: a checkout that was built in holds gigabytes that no commit names. */
@@ -90,9 +184,19 @@ function checkoutFiles(folder: string): string[] {
         }
         return stdout.split("\0");
     };
-    return [...list("--cached", "--recurse-submodules"), ...list("--others", "--exclude-standard")].filter(
-        (file) => file !== "" && fs.existsSync(path.join(folder, file)),
+    const exists = (file: string): boolean => file !== "" && fs.lstatSync(path.join(folder, file), { throwIfNoEntry: false }) !== undefined;
+    const isFolder = (file: string): boolean => fs.lstatSync(path.join(folder, file)).isDirectory();
+    const committed = list("--cached", "--recurse-submodules").filter(exists);
+    refuse(
+        committed.filter(isFolder).map((file) => ({
+            path: path.join(folder, file),
+            wrong: "is a submodule that is not checked out",
+            accepted: "a checkout with its submodules",
+            fix: `git -C ${folder} submodule update --init --recursive`,
+        })),
     );
+    // A repository within that is no submodule ends with a slash.
+    return [...committed, ...list("--others", "--exclude-standard").filter(exists)];
 }
 
 function isExecutable(file: string): boolean {

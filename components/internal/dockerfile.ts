@@ -1,4 +1,5 @@
-import { DockerfileParser, type Copy, type From, type Instruction, type ModifiableInstruction } from "dockerfile-ast";
+import { posix } from "node:path";
+import { DockerfileParser, type Copy, type From, type Instruction, type ModifiableInstruction, type Onbuild } from "dockerfile-ast";
 import { type Problem, refuse } from "./errors";
 
 /**
@@ -10,7 +11,7 @@ export interface DockerfileSlice {
     text: string;
     /** Names of the build arguments that the slice declares. */
     args: string[];
-    /** Paths that the slice takes from the main build context, sorted. */
+    /** Paths and patterns that the slice takes from the main build context, sorted. */
     contextPaths: string[];
     /** What the slice takes from elsewhere: by name of a `provided` stage, in order of use, the paths that it reads there, `.` for all. */
     provided: Record<string, string[]>;
@@ -19,6 +20,8 @@ export interface DockerfileSlice {
 interface Global {
     text: string;
     args: string[];
+    /** Each argument with its default; undefined without one. */
+    defaults: [name: string, value: string | undefined][];
 }
 
 interface Stage {
@@ -32,12 +35,14 @@ interface Stage {
 /** A file or folder that a step reads. */
 interface Read {
     /** Stage, named context or image; absent where it is the main context. */
-    from?: string;
-    /** Without slashes at its ends; `.` for everything. */
+    from?: string | undefined;
+    /** Without slashes at its ends, never above the context; `.` for everything; a pattern where it has one of `*?[`. */
     path: string;
 }
 
 interface Dockerfile {
+    /** `# syntax=` and its like, which decide how the rest is read. */
+    directives: string[];
     globals: Global[];
     /** By lower-case name, as BuildKit compares them. */
     stages: Map<string, Stage>;
@@ -49,11 +54,18 @@ interface Dockerfile {
  *
  * @param provided names that named contexts supply, so that neither the stage of that name nor
  *     anything that only it needs is part of the slice.
- * @throws UserError where the file uses what cannot be sliced: stages by index, copied globs or
- *     variables.
+ * @param values build arguments by name, for a FROM that names a stage through one; undefined where a value is not known yet.
+ * @throws UserError where the file uses what cannot be sliced: stages by index, or files by a variable.
  */
-export function sliceDockerfile(text: string, target: string, provided: readonly string[] = []): DockerfileSlice {
-    const { globals, stages } = parse(text);
+export function sliceDockerfile(
+    text: string,
+    target: string,
+    provided: readonly string[] = [],
+    values: Record<string, string | undefined> = {},
+): DockerfileSlice {
+    const { directives, globals, stages } = parse(text);
+    const defaults = globalDefaults(globals, {});
+    const known = { ...globalDefaults(globals, values), ...values };
     const reached = new Set<Stage>();
     const contextPaths = new Set<string>();
     const providedPaths = new Map<string, Set<string>>();
@@ -66,10 +78,14 @@ export function sliceDockerfile(text: string, target: string, provided: readonly
         for (const { from, path } of stage.reads()) {
             if (from === undefined) {
                 contextPaths.add(path);
-            } else if (provided.includes(from)) {
-                providedPaths.set(from, (providedPaths.get(from) ?? new Set()).add(path));
-            } else {
-                visit(from);
+            }
+            for (const source of from === undefined ? [] : namedBy(from, known, defaults, [...stages.keys(), ...provided])) {
+                const context = provided.find((key) => key.toLowerCase() === source.toLowerCase());
+                if (context === undefined) {
+                    visit(source);
+                } else {
+                    providedPaths.set(context, (providedPaths.get(context) ?? new Set()).add(path));
+                }
             }
         }
     };
@@ -80,11 +96,7 @@ export function sliceDockerfile(text: string, target: string, provided: readonly
     const kept = [...stages.values()].filter((stage) => reached.has(stage));
     const used = usedGlobals(globals, kept.map((stage) => stage.text).join("\n"));
     return {
-        text: [...used, ...kept]
-            .map((part) => part.text)
-            .join("\n")
-            .trimEnd()
-            .concat("\n"),
+        text: [...directives, ...[...used, ...kept].map((part) => part.text)].join("\n").trimEnd().concat("\n"),
         args: [...new Set([...used, ...kept].flatMap((part) => part.args))],
         contextPaths: [...contextPaths].sort(),
         provided: Object.fromEntries([...providedPaths].map(([name, paths]) => [name, [...paths].sort()])),
@@ -102,11 +114,13 @@ function parse(text: string): Dockerfile {
 
 function parseOnce(text: string): Dockerfile {
     const lines = text.split("\n");
-    const instructions = DockerfileParser.parse(text).getInstructions();
+    const dockerfile = DockerfileParser.parse(text);
+    const instructions = dockerfile.getInstructions();
+    const directives = dockerfile.getDirectives().map((directive) => lines[directive.getRange().start.line]!);
     const starts = instructions.flatMap((instruction, index) => (instruction.getKeyword() === "FROM" ? [index] : []));
     const globals = instructions.slice(0, starts[0]).map((instruction): Global => {
         const { start, end } = instruction.getRange();
-        return { text: lines.slice(start.line, end.line + 1).join("\n"), args: argNames(instruction) };
+        return { text: lines.slice(start.line, end.line + 1).join("\n"), args: argNames(instruction), defaults: argDefaults(instruction) };
     });
     const stages = starts.map((start, position): [string, Stage] => {
         const next = starts[position + 1];
@@ -118,12 +132,63 @@ function parseOnce(text: string): Dockerfile {
             (from.getBuildStage() ?? `stage ${position}`).toLowerCase(),
             {
                 text: lines.slice(from.getRange().start.line, end).join("\n"),
-                args: own.flatMap(argNames),
+                args: own.map(triggered).flatMap(argNames),
                 reads: () => (reads ??= readsOf(from, own)),
             },
         ];
     });
-    return { globals, stages: new Map(stages) };
+    refuse(
+        stages
+            .filter(([name], index) => stages.findIndex(([other]) => other === name) !== index)
+            .map(([name]) => ({
+                path: "Dockerfile",
+                value: name,
+                wrong: "is the name of two stages",
+                accepted: "a name for each, so that a slice knows which is meant",
+            })),
+    );
+    return { directives, globals, stages: new Map(stages) };
+}
+
+/** Defaults of the global ARGs, each with those before it in place. */
+function globalDefaults(globals: Global[], values: Record<string, string | undefined>): Record<string, string | undefined> {
+    const known: Record<string, string | undefined> = {};
+    for (const { defaults } of globals) {
+        for (const [name, value] of defaults) {
+            known[name] = name in values ? values[name] : value === undefined ? undefined : substituted(value, known);
+        }
+    }
+    return known;
+}
+
+/**
+ * What a FROM with arguments in it may name. Where one is not known before the build, all stages and named contexts whose name fits:
+ * BuildKit takes its own of them. A FROM that is one argument alone would fit them all, and is an image but where its default says otherwise.
+ */
+function namedBy(from: string, values: Record<string, string | undefined>, defaults: Record<string, string | undefined>, names: string[]): string[] {
+    const exact = substituted(from, values);
+    const literals = from.split(variable).filter((_, index) => index % 2 === 0);
+    if (exact !== undefined || literals.join("") === "") {
+        return [exact ?? substituted(from, defaults) ?? from];
+    }
+    const pattern = new RegExp(`^${literals.map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")).join(".*")}$`, "i");
+    return names.filter((name) => pattern.test(name));
+}
+
+/** `$NAME`, `${NAME}`, `${NAME:-DEFAULT}` and `${NAME:+VALUE}`, in one group. */
+const variable = /(\$(?:\w+|\{\w+(?::?[-+][^}]*)?\}))/;
+
+/** Text with its variables in place; undefined where one is not known or written in another way. */
+function substituted(text: string, values: Record<string, string | undefined>): string | undefined {
+    const parts = text.split(variable).map((part, index) => {
+        const [, name = "", operator, other = ""] = /^\$\{?(\w+)(?::?([-+])([^}]*))?\}?$/.exec(part) ?? [];
+        if (index % 2 === 0) {
+            return part.includes("$") ? undefined : part;
+        }
+        const value = values[name];
+        return operator === "-" ? value || other : operator === "+" ? (value ? other : "") : value;
+    });
+    return parts.includes(undefined) ? undefined : parts.join("").replace(/^(["'])(.*)\1$/, "$2");
 }
 
 /** The comment above a FROM explains it to people; no image changes when it does. */
@@ -148,45 +213,45 @@ function usedGlobals(globals: Global[], kept: string): Global[] {
     return used;
 }
 
+function triggered(instruction: Instruction): Instruction {
+    return instruction.getKeyword() === "ONBUILD" ? ((instruction as Onbuild).getTriggerInstruction() ?? instruction) : instruction;
+}
+
 /** Names that an ARG declares, several in one too; none for another instruction. */
 function argNames(instruction: Instruction): string[] {
     return instruction.getKeyword() === "ARG" ? instruction.getArguments().map((argument) => argument.getValue().split("=", 1)[0] ?? "") : [];
 }
 
+function argDefaults(instruction: Instruction): [string, string | undefined][] {
+    const words = instruction.getKeyword() === "ARG" ? instruction.getArguments().map((argument) => argument.getValue()) : [];
+    return words.map((word) => [word.split("=", 1)[0]!, word.includes("=") ? word.slice(word.indexOf("=") + 1).replace(/^(["'])(.*)\1$/, "$2") : undefined]);
+}
+
 function readsOf(from: From, instructions: Instruction[]): Read[] {
-    const reads = [{ from: from.getImage() ?? undefined, path: "." }, ...instructions.flatMap((step) => [...copiedFiles(step), ...bindMounts(step)])];
+    // What ONBUILD leaves to the stages after it is read by them alone, which have this one.
+    const steps = instructions.map(triggered).flatMap((step) => [...copiedFiles(step), ...mounts(step)]);
     refuse(
-        reads.flatMap(({ from: source, path }): Problem[] => {
-            if (source !== undefined) {
-                return /^\d+$/.test(source)
-                    ? [
-                          {
-                              path: "Dockerfile",
-                              value: `--from=${source}`,
-                              wrong: "names a stage by its index, which a slice moves",
-                              accepted: "a name, FROM ... AS NAME",
-                          },
-                      ]
-                    : [];
+        steps.flatMap(({ from: source, path }): Problem[] => {
+            const at = { path: "Dockerfile", value: source === undefined ? path : `--from=${source}` };
+            if (source !== undefined && /^\d+$/.test(source)) {
+                return [{ ...at, wrong: "names a stage by its index, which a slice moves", accepted: "a name, FROM ... AS NAME" }];
             }
-            return isPattern(path)
-                ? [
-                      {
-                          path: "Dockerfile",
-                          value: path,
-                          wrong: "is a glob, a variable or a list in JSON",
-                          accepted: "the names of files and folders, so that a build's inputs are known",
-                      },
-                  ]
+            if (source?.includes("$")) {
+                return [{ ...at, wrong: "is a variable, which BuildKit does not take there", accepted: "a name; FROM ${ARG} AS NAME makes one" }];
+            }
+            return source === undefined && /["$\\]/.test(path)
+                ? [{ ...at, wrong: "is a variable or quoted", accepted: "the names of files and folders, or a pattern, so that a build's inputs are known" }]
                 : [];
         }),
     );
-    // Of another stage, what a pattern names is anything.
-    return reads.map(({ from: source, path }) => ({ from: source, path: isPattern(path) ? "." : path.replace(/^\.?\/+|\/+$/g, "") || "." }));
+    const reads: Read[] = [{ from: from.getImage() ?? undefined, path: "." }, ...steps];
+    // Of another stage, what a pattern or a variable names is anything.
+    return reads.map(({ from: source, path }) => ({ from: source, path: source !== undefined && /[*?[\]$"\\]/.test(path) ? "." : withinContext(path) }));
 }
 
-function isPattern(path: string): boolean {
-    return /[*?[\]$"]/.test(path);
+/** BuildKit takes the context for the root: nothing lies above it. */
+function withinContext(path: string): string {
+    return posix.join("/", path).replace(/^\/|\/$/g, "") || ".";
 }
 
 /** What COPY and ADD take from the main context or from another stage: neither addresses nor here-documents. */
@@ -195,24 +260,45 @@ function copiedFiles(instruction: Instruction): Read[] {
     if (keyword !== "COPY" && keyword !== "ADD") {
         return [];
     }
-    const copy = instruction as Copy;
-    const words = instruction.getArguments().map((argument) => argument.getValue());
-    if (words.some((word) => word.startsWith("<<")) || copy.getHeredocs().length > 0) {
-        return [];
+    // The lines of a here-document are its own text.
+    const [heredoc] = (instruction as Copy).getHeredocs();
+    const own = instruction.getArguments().filter((argument) => heredoc === undefined || argument.getRange().start.line === instruction.getRange().start.line);
+    const text = (instruction.getArgumentsContent() ?? "").replace(/\\[ \t]*\n/g, " ");
+    if (heredoc === undefined && /\\\s/.test(text)) {
+        // The parser takes an escaped blank for the end of a word.
+        return [{ path: text }];
     }
-    const sources = words.filter((word) => !word.startsWith("--")).slice(0, -1);
+    const words = listed(text) ?? own.map((argument) => argument.getValue());
+    const sources = words.filter((word) => !word.startsWith("--") && !word.startsWith("<<")).slice(0, -1);
     const files = keyword === "ADD" ? sources.filter((source) => !/^([a-z+]+:\/\/|git@)/.test(source)) : sources;
-    return files.map((path) => ({ from: flag(instruction, "from"), path }));
+    return files.map((path) => ({ from: flag(instruction, "from") || undefined, path }));
 }
 
-function bindMounts(instruction: Instruction): Read[] {
+/** The words of COPY's and ADD's list in JSON; undefined where it is none, which BuildKit reads as words then. */
+function listed(text: string): string[] | undefined {
+    const [, json] = /^(?:--\S+\s+)*(\[.*\])\s*$/s.exec(text.trim()) ?? [];
+    try {
+        const words = JSON.parse(json ?? "") as unknown[];
+        return words.every((word) => typeof word === "string") ? words : undefined;
+    } catch {
+        return undefined;
+    }
+}
+
+/** What RUN mounts of files: binds, and the stage that a cache starts with. */
+function mounts(instruction: Instruction): Read[] {
     return flags(instruction)
         .filter(([name]) => name === "mount")
         .map(([, value]): Record<string, string | undefined> =>
-            Object.fromEntries(value.split(",").map((pair): [string, string] => [pair.split("=", 1)[0] ?? "", pair.split("=")[1] ?? ""])),
+            Object.fromEntries(
+                value
+                    .replace(/^(["'])(.*)\1$/, "$2")
+                    .split(",")
+                    .map((pair): [string, string] => [pair.split("=", 1)[0]!.toLowerCase(), pair.slice(pair.indexOf("=") + 1).replace(/^(["'])(.*)\1$/, "$2")]),
+            ),
         )
-        .filter((mount) => (mount.type ?? "bind") === "bind")
-        .map((mount) => ({ from: mount.from, path: mount.source ?? mount.src ?? "." }));
+        .filter(({ type = "bind", from }) => type === "bind" || (type === "cache" && from))
+        .map((mount) => ({ from: mount.from || undefined, path: mount.source ?? mount.src ?? "." }));
 }
 
 function flag(instruction: Instruction, name: string): string | undefined {

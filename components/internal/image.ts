@@ -1,6 +1,5 @@
 import { createHash } from "node:crypto";
 import * as fs from "node:fs";
-import * as path from "node:path";
 import * as dockerBuild from "@pulumi/docker-build";
 import * as pulumi from "@pulumi/pulumi";
 import { builderHook, failureHook } from "../builder/builderHook";
@@ -8,7 +7,7 @@ import type { BuilderArgs } from "../builder/connection";
 import { builtForArgument } from "../builder/control";
 import { materialise } from "./contexts";
 import { sliceDockerfile } from "./dockerfile";
-import { type Problem, refuse } from "./errors";
+import { refuse } from "./errors";
 import { contextAddressProblems } from "../rules/gitAddress";
 import { gitSecrets, type GitTokens } from "./gitAuth";
 
@@ -91,14 +90,15 @@ function buildInputs(spec: ImageSpec) {
     if (!fs.existsSync(spec.dockerfile)) {
         refuse([{ path: "dockerfile", value: spec.dockerfile, wrong: "does not exist", accepted: "a path relative to the program" }]);
     }
-    const slice = sliceDockerfile(fs.readFileSync(spec.dockerfile, "utf8"), spec.target, Object.keys(spec.namedContexts));
+    const plainArgs = Object.fromEntries(Object.entries(spec.buildArgs).map(([key, value]) => [key, typeof value === "string" ? value : undefined]));
+    const slice = sliceDockerfile(fs.readFileSync(spec.dockerfile, "utf8"), spec.target, Object.keys(spec.namedContexts), plainArgs);
     const named = Object.entries(spec.namedContexts)
         .filter(([key]) => slice.provided[key] !== undefined)
         .map(([key, location]): [string, { location: pulumi.Input<string> }] => [key, { location: contextLocation(key, location, slice.provided[key]!) }]);
     return {
         builder: { name: spec.builder.name },
         dockerfile: { inline: slice.text },
-        context: { location: materialise(spec.context, slice.contextPaths), named: Object.fromEntries(named) },
+        context: { location: materialise(spec.context, slice.contextPaths, spec.dockerfile), named: Object.fromEntries(named) },
         target: spec.target,
         buildArgs: pick(spec.buildArgs, slice.args),
         ...gitSecrets(
@@ -133,15 +133,6 @@ function contextLocation(name: string, location: pulumi.Input<string>, paths: re
         refuse(contextAddressProblems(`namedContexts.${name}`, location));
         return location;
     }
-    const missing = paths.map((file) => path.join(location, file)).filter((file) => !fs.existsSync(file));
-    refuse(
-        missing.map((file): Problem => ({
-            path: `namedContexts.${name}`,
-            value: file,
-            wrong: "does not exist",
-            accepted: `a folder that has ${paths.join(", ")}`,
-        })),
-    );
     return materialise(location, paths);
 }
 

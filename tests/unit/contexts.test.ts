@@ -1,4 +1,4 @@
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { describe, expect, test } from "vitest";
@@ -121,6 +121,154 @@ describe("a materialised context", () => {
         expect(fs.statSync(context).ino).toBe(made);
         expect(fs.readdirSync(".gh200/contexts")).toEqual([path.basename(context)]);
     });
+});
+
+describe("an ignore file", () => {
+    const files = {
+        "a.c": "",
+        "b.c": "",
+        ".env": "TOKEN",
+        "deep/.env": "TOKEN",
+        "deep/key.pem": "KEY",
+        "docs/a.md": "",
+        "docs/keep.md": "",
+        "docs/sub/b.md": "",
+    };
+    const contextOf = (ignore: Record<string, string>, paths = ["."], dockerfile?: string): string[] => {
+        program();
+        writeTree("ctx", { ...files, ...ignore });
+        return listFiles(materialise("ctx", paths, dockerfile), ".")
+            .filter((file) => !(file in ignore))
+            .sort();
+    };
+
+    // The patterns of docs.docker.com/build/concepts/context, and what people write of them.
+    test.each<[string, string, string[]]>([
+        ["a name, at the root alone", ".env\n", ["a.c", "b.c", "deep/.env", "deep/key.pem", "docs/a.md", "docs/keep.md", "docs/sub/b.md"]],
+        ["any depth", "**/.env\n**/*.pem\n", ["a.c", "b.c", "docs/a.md", "docs/keep.md", "docs/sub/b.md"]],
+        ["a folder, and one file of it again", "docs\n!docs/keep.md\n**/.env\n**/*.pem\n", ["a.c", "b.c", "docs/keep.md"]],
+        ["everything but", "*\n!*.c\n", ["a.c", "b.c"]],
+        ["a later rule over an earlier", "!a.c\n*.c\n**/.env\n*/*.pem\ndocs/\n", []],
+        ["comments, blanks, slashes and dots", "# deep\n\n  /docs/  \n./deep\n.env\n", ["a.c", "b.c"]],
+        ["one character, a range", "?.c\n[d]ocs\ndeep\n.env\n", []],
+        ["upper case, which is another name", "A.C\n.ENV\ndocs\ndeep\n", [".env", "a.c", "b.c"]],
+    ])("leaves out %s", (_, rules, left) => {
+        expect(contextOf({ ".dockerignore": rules })).toEqual(left);
+    });
+
+    test("of the Dockerfile's own name comes before the context's", () => {
+        const own = { "Dockerfile.dockerignore": "**/.env\n**/*.pem\ndocs\n.dockerignore\n", ".dockerignore": "*.c\n" };
+        expect(contextOf(own, ["."], "ctx/Dockerfile")).toEqual(["a.c", "b.c"]);
+        expect(refusal(() => contextOf({ ...own, "Dockerfile.dockerignore": "docs\n" }, ["."], "ctx/Dockerfile"))[0]).toMatch(
+            /^ctx\/\.dockerignore: would be applied on top of ctx\/Dockerfile\.dockerignore/,
+        );
+    });
+
+    test("moves nothing by what it leaves out", () => {
+        program();
+        writeTree("ctx", { ...files, ".dockerignore": "**/.env\n" });
+        const before = materialise("ctx", ["."]);
+        fs.writeFileSync("ctx/deep/.env", "ANOTHER");
+        expect(materialise("ctx", ["."])).toBe(before);
+    });
+
+    test("that leaves out what the Dockerfile reads is refused in words", () => {
+        expect(refusal(() => contextOf({ ".dockerignore": "deep\n" }, ["deep"]))).toEqual([
+            "ctx/deep: is left out by the ignore file, and the Dockerfile reads it; accepted: a file of the context",
+        ]);
+    });
+});
+
+describe("a link", () => {
+    const linked = (links: Record<string, string>, files: Record<string, string> = { "real/a.txt": "a" }): void => {
+        program({});
+        writeTree("ctx", files);
+        Object.entries(links).forEach(([name, target]) => fs.symlinkSync(target, path.join("ctx", name)));
+    };
+
+    test.each([
+        ["to a folder", "real"],
+        ["out of the context", "/etc/passwd"],
+        ["to nothing", "nowhere"],
+    ])("%s stays a link, and what it leads to elsewhere is not taken", (_, target) => {
+        linked({ link: target });
+        const context = materialise("ctx", ["."]);
+        expect(fs.readlinkSync(path.join(context, "link"))).toBe(target);
+        expect(listFiles(context, ".").sort()).toEqual(["link", "real/a.txt"]);
+    });
+
+    test("that is read by name brings what it leads to", () => {
+        linked({ link: "real" });
+        for (const named of ["link", "link/a.txt"]) {
+            expect(listFiles(materialise("ctx", [named]), ".").sort(), named).toEqual(["link", "real/a.txt"]);
+        }
+    });
+
+    test.each([
+        ["to nothing", "nowhere", "nowhere"],
+        ["out of the context", "../../outside", "outside"],
+        ["to itself", "link", "link"],
+    ])("that is read by name and leads %s is refused in words", (_, target, last) => {
+        linked({ link: target });
+        fs.writeFileSync("outside", "secret");
+        expect(refusal(() => materialise("ctx", ["link"]))).toEqual([
+            `ctx/link: is a link that leads to ${last}, which is not there; accepted: a file or folder of the context`,
+        ]);
+    });
+
+    test("is another context where it leads elsewhere", () => {
+        linked({ link: "one" });
+        const before = materialise("ctx", ["."]);
+        fs.rmSync("ctx/link");
+        fs.symlinkSync("two", "ctx/link");
+        expect(materialise("ctx", ["."])).not.toBe(before);
+    });
+
+    test("of a git checkout may lead to a folder", () => {
+        linked({ link: "real" });
+        spawnSync("git", ["init", "--quiet", "ctx"]);
+        expect(listFiles(materialise("ctx", ["."]), ".").sort()).toEqual(["link", "real/a.txt"]);
+    });
+});
+
+test("a pattern names files as COPY does, and a folder with all that is in it", () => {
+    program({ "ctx/a.c": "", "ctx/b.h": "", "ctx/sub/c.c": "", "ctx/sub/deep/d.c": "" });
+    const matched = (...paths: string[]) => listFiles(materialise("ctx", paths), ".").sort();
+    expect(matched("*.c")).toEqual(["a.c"]);
+    expect(matched("[a-b].?")).toEqual(["a.c", "b.h"]);
+    expect(matched("sub/*")).toEqual(["sub/c.c", "sub/deep/d.c"]);
+    expect(matched("s*")).toEqual(["sub/c.c", "sub/deep/d.c"]);
+    expect(matched("none*")).toEqual([]);
+});
+
+test("a path that is not there is refused in words", () => {
+    program();
+    expect(refusal(() => materialise("src", ["gone"]))).toEqual([
+        "src/gone: does not exist, and the Dockerfile reads it; accepted: a file or folder of the context",
+    ]);
+});
+
+test("an empty folder is a folder of the context", () => {
+    program();
+    fs.mkdirSync("src/empty");
+    expect(fs.statSync(path.join(materialise("src", ["."]), "empty")).isDirectory()).toBe(true);
+});
+
+test("a path from above is one of the context", () => {
+    program();
+    expect(materialise("src", ["a.txt"])).toBe(materialise("src", ["../../a.txt"]));
+});
+
+test("a submodule that is not checked out is refused in words", () => {
+    program({ "src/a.txt": "a" });
+    const git = (...args: string[]) => spawnSync("git", ["-C", "src", "-c", "user.name=t", "-c", "user.email=t@example.com", ...args], { encoding: "utf8" });
+    git("init", "--quiet");
+    git("add", ".");
+    git("update-index", "--add", "--cacheinfo", `160000,${"1".repeat(40)},sub`);
+    fs.mkdirSync("src/sub");
+    expect(refusal(() => materialise("src", ["."]))).toEqual([
+        "src/sub: is a submodule that is not checked out; accepted: a checkout with its submodules; git -C src submodule update --init --recursive",
+    ]);
 });
 
 test("two processes that materialise the same content at once both get it whole", async () => {

@@ -219,13 +219,100 @@ describe("what cannot be sliced is refused in words", () => {
         ]);
     });
 
-    test.each(["*.py", "dir/$X", "a?", "[ab]"])("a file by a pattern: %s", (source) => {
+    test.each(["dir/$X", "dir/${X}", "a\\ b", '"a'])("a file by a variable, or quoted: %s", (source) => {
         expect(refusal(() => sliceDockerfile(`FROM scratch AS a\nCOPY ${source} /\n`, "a"))).toEqual([
-            `Dockerfile: ${source}: is a glob, a variable or a list in JSON; accepted: the names of files and folders, so that a build's inputs are known`,
+            `Dockerfile: ${source.includes("\\") ? `${source} /` : source}: is a variable or quoted; accepted: the names of files and folders, or a pattern, so that a build's inputs are known`,
         ]);
     });
 
-    test("files in a list of JSON", () => {
-        expect(refusal(() => sliceDockerfile('FROM scratch AS a\nCOPY ["a", "b", "/"]\n', "a")).length).toBeGreaterThan(0);
+    test.each(["COPY --from=$X /a /", "RUN --mount=from=${X},target=/a true"])("a stage by a variable where BuildKit takes none: %s", (step) => {
+        expect(refusal(() => sliceDockerfile(`ARG X=a\nFROM scratch AS a\nFROM scratch AS b\n${step}\n`, "b"))[0]).toMatch(
+            /^Dockerfile: --from=\S+: is a variable, which BuildKit does not take there/,
+        );
     });
+
+    test("two stages of one name", () => {
+        expect(refusal(() => sliceDockerfile("FROM a AS x\nFROM b AS X\n", "x"))).toEqual([
+            "Dockerfile: x: is the name of two stages; accepted: a name for each, so that a slice knows which is meant",
+        ]);
+    });
+});
+
+describe("what is read of the context", () => {
+    test.each<[string, string, string[]]>([
+        ["a pattern", "COPY *.c src/?.h /x/", ["*.c", "src/?.h"]],
+        ["a list in JSON", 'COPY ["a b", "c", "/x/"]', ["a b", "c"]],
+        ["a list in JSON after a flag", 'COPY --chmod=0644 ["a", "/x"]', ["a"]],
+        ["a path from above, which BuildKit takes from the root", "COPY ../x /a/../y /z/", ["x", "y"]],
+        ["files beside a here-document", "COPY <<EOF b /x/\nhello\nEOF", ["b"]],
+        ["a mount from nowhere else", "RUN --mount=type=bind,from=,source=a,target=/a true", ["a"]],
+        ["a quoted mount", 'RUN --mount="type=bind,source=a,target=/a" true', ["a"]],
+        ["what a stage leaves to those after it", "ONBUILD COPY a /", ["a"]],
+    ])("%s", (_, step, paths) => {
+        expect(sliceDockerfile(`FROM scratch AS a\n${step}\n`, "a").contextPaths).toEqual(paths);
+    });
+});
+
+describe("a FROM with an argument in it", () => {
+    // After vLLM's Dockerfile.rocm, where the stage is chosen by REMOTE_VLLM.
+    const text = dockerfile(`
+        ARG REMOTE_VLLM=0
+        FROM scratch AS fetch_0
+        ONBUILD COPY ./ vllm/
+        FROM scratch AS fetch_1
+        COPY one /
+        FROM fetch_\${REMOTE_VLLM} AS fetch
+        FROM fetch AS final
+    `);
+    const stagesOf = (...args: Parameters<typeof sliceDockerfile>) =>
+        [...sliceDockerfile(...args).text.matchAll(/^FROM \S+ AS (\S+)$/gm)].map(([, name]) => name);
+
+    test("names the stage of its default, or of what is given", () => {
+        expect(stagesOf(text, "final")).toEqual(["fetch_0", "fetch", "final"]);
+        expect(stagesOf(text, "final", [], { REMOTE_VLLM: "1" })).toEqual(["fetch_1", "fetch", "final"]);
+        expect(sliceDockerfile(text, "final").contextPaths).toEqual(["."]);
+    });
+
+    test("keeps every stage that it may name while what is given is not known", () => {
+        expect(stagesOf(text, "final", [], { REMOTE_VLLM: undefined })).toEqual(["fetch_0", "fetch_1", "fetch", "final"]);
+        expect(stagesOf("FROM a AS build-amd64\nFROM a AS build-arm64\nFROM a AS other\nFROM build-$TARGETARCH AS final\n", "final")).toEqual([
+            "build-amd64",
+            "build-arm64",
+            "final",
+        ]);
+    });
+
+    test("is an image where it is one argument alone, but where that names a stage", () => {
+        const one = "ARG BASE=example.com/base:1\nFROM a AS prod\nFROM ${BASE} AS final\n";
+        expect(stagesOf(one, "final")).toEqual(["final"]);
+        expect(stagesOf(one, "final", [], { BASE: undefined })).toEqual(["final"]);
+        expect(stagesOf(one, "final", [], { BASE: "prod" })).toEqual(["prod", "final"]);
+        expect(stagesOf(one.replace("example.com/base:1", "${KIND:-prod}"), "final")).toEqual(["prod", "final"]);
+    });
+
+    test("may name a named context", () => {
+        expect(sliceDockerfile("FROM src-${TARGETARCH} AS a\n", "a", ["src-arm64", "other"]).provided).toEqual({ "src-arm64": ["."] });
+    });
+});
+
+test("a stage that a cache starts with is part of the slice", () => {
+    const text = "FROM scratch AS seed\nFROM scratch AS a\nRUN --mount=type=cache,from=seed,target=/c true\n";
+    expect(sliceDockerfile(text, "a").text).toBe(text);
+});
+
+test("directives stay above everything, since they decide how the rest is read", () => {
+    const text = dockerfile(`
+        # syntax=docker/dockerfile:1.7-labs
+        # escape=\`
+        # A comment.
+        ARG UNUSED=1
+        FROM scratch AS a
+        COPY one \`
+            two /
+        FROM scratch AS b
+    `);
+    const slice = sliceDockerfile(text, "a");
+    expect(slice.text).toBe("# syntax=docker/dockerfile:1.7-labs\n# escape=`\nFROM scratch AS a\nCOPY one `\n    two /\n");
+    expect(slice.contextPaths).toEqual(["one", "two"]);
+    expect(sliceDockerfile(text, "b").text).toBe("# syntax=docker/dockerfile:1.7-labs\n# escape=`\nFROM scratch AS b\n");
 });
