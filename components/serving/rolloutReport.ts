@@ -1,18 +1,11 @@
-import type { KubeConfig, V1Deployment } from "@kubernetes/client-node";
 import * as pulumi from "@pulumi/pulumi";
+import { hookName } from "../internal/hookName";
 import { inContext } from "../internal/inContext";
+import { type ClusterAccess, kubeConfig } from "./clusterAccess";
 import { selectorLabels } from "./manifests";
 import { diagnose, type PodTerms, together, uncreated } from "./diagnosis";
 
-/** The cluster as the Kubernetes provider reaches it. */
-export interface ClusterAccess {
-    /** kubeconfig as text; the ambient one where empty. */
-    kubeconfig: string;
-    /** Context of it; the current one where empty. */
-    context: string;
-}
-
-/** What the hooks of a rollout know of it, once it runs. */
+/** What is known of a rollout once it runs. */
 export interface Rollout {
     namespace: string;
     access: ClusterAccess;
@@ -28,9 +21,9 @@ export interface Rollout {
 export function rolloutReport(owner: string, component: pulumi.Resource, rollout: pulumi.Output<Rollout>): pulumi.ErrorHook {
     const known = once(rollout);
     return new pulumi.ErrorHook(
-        `${owner}:report`,
+        hookName(component, "report"),
         inContext(async () => {
-            const lines = await report(owner, await known);
+            const lines = await unservedCauses(owner, await known);
             if (lines.length > 0) {
                 await pulumi.log.error(lines.join("\n"), component);
             }
@@ -39,59 +32,12 @@ export function rolloutReport(owner: string, component: pulumi.Resource, rollout
     );
 }
 
-/**
- * A hook that ends a rollout only when its pods serve. The provider compares the new ReplicaSet with the
- * replicas that it wants at that moment, which is none while the old pod still holds the GPU: an image that
- * never starts was called a success after seconds (pulumi-kubernetes 4.25.0, pkg/await/deployment.go).
- *
- * @param seconds how long a pod may take until it serves.
- */
-export function rolloutGate(owner: string, rollout: pulumi.Output<Rollout>, seconds: number): pulumi.ResourceHook {
-    const known = once(rollout);
-    return new pulumi.ResourceHook(`${owner}:ready`, async () => {
-        const { namespace, access } = await known;
-        const { AppsV1Api } = await import("@kubernetes/client-node");
-        const api = (await cluster(access)).makeApiClient(AppsV1Api);
-        for (const deadline = Date.now() + seconds * 1000; !served(await api.readNamespacedDeployment({ name: owner, namespace }));) {
-            if (Date.now() > deadline) {
-                throw new pulumi.RunError([`deployment ${owner}: is not ready after ${seconds} s`, ...(await report(owner, await known))].join("\n"));
-            }
-            await new Promise((done) => setTimeout(done, 1000));
-        }
-    });
-}
-
-/** Whether every replica is of the newest generation and ready, and none of an older one is left. */
-export function served({ metadata, spec, status }: V1Deployment): boolean {
-    const wanted = spec?.replicas ?? 1;
-    return (
-        (status?.observedGeneration ?? 0) >= (metadata?.generation ?? 1) &&
-        (status?.updatedReplicas ?? 0) === wanted &&
-        (status?.readyReplicas ?? 0) === wanted &&
-        (status?.replicas ?? 0) === wanted
-    );
-}
-
 function once(rollout: pulumi.Output<Rollout>): Promise<Rollout> {
     return new Promise((done) => void rollout.apply(done));
 }
 
-/** Half a second to load, so only where something changed. */
-async function cluster(access: ClusterAccess): Promise<KubeConfig> {
-    const client = await import("@kubernetes/client-node");
-    const config = new client.KubeConfig();
-    if (access.kubeconfig === "") {
-        config.loadFromDefault();
-    } else {
-        config.loadFromString(access.kubeconfig);
-    }
-    if (access.context !== "") {
-        config.setCurrentContext(access.context);
-    }
-    return config;
-}
-
-async function report(owner: string, rollout: Rollout): Promise<string[]> {
+/** Why pods of a server do not serve, a line each with its evidence. */
+export async function unservedCauses(owner: string, rollout: Rollout): Promise<string[]> {
     try {
         return await causes(owner, rollout);
     } catch (error) {
@@ -101,7 +47,7 @@ async function report(owner: string, rollout: Rollout): Promise<string[]> {
 
 async function causes(owner: string, { namespace, access, terms }: Rollout): Promise<string[]> {
     const { CoreV1Api } = await import("@kubernetes/client-node");
-    const api = (await cluster(access)).makeApiClient(CoreV1Api);
+    const api = (await kubeConfig(access)).makeApiClient(CoreV1Api);
     const labelSelector = Object.entries(selectorLabels(owner))
         .map(([key, value]) => `${key}=${value}`)
         .join(",");

@@ -6,28 +6,40 @@ import { PodDisruptionBudget } from "@pulumi/kubernetes/policy/v1";
 import * as pulumi from "@pulumi/pulumi";
 import { problemLine, refuse } from "../internal/errors";
 import { resolve } from "../internal/resolve";
+import { clusterAccess } from "./clusterAccess";
 import { dockerConfigJson, podSpec, rolloutSeconds, selectorLabels, startupSeconds, type VllmPod, vllmPort } from "./manifests";
 import { disruptionBudget, leaderWorkerSetSpec, networkPolicy, rolloutStrategy, routeSpec, scaledObjectSpec, serviceMonitorSpec } from "./objects";
-import { rolloutGate, rolloutReport } from "./rolloutReport";
+import { conflictReport, owned } from "./ownership";
+import { rolloutReport } from "./rolloutReport";
 import { describeServing, nodesPerReplica, servingProblems, unplannedProblems } from "./servingProblems";
+import { everyReplicaServes, refuseUnserved } from "./standing";
 import { type ResolvedVllmServer, type VllmServerArgs, vllmServerSchema } from "./vllmServerArgs";
 
 /** What decides how long a start and an end may take. */
 const waits = vllmServerSchema.pick({ modelGiB: true, readGiBps: true, warmupSeconds: true, shutdownSeconds: true }).strip();
 
 type Settings = Omit<ResolvedVllmServer, "image" | "pullUsername" | "pullPassword" | "hfToken" | "kubeconfig" | "kubeContext">;
-type Metadata = (suffix?: string) => { name: string; namespace: pulumi.Output<string>; labels: Record<string, string> };
+interface Metadata {
+    name: string;
+    namespace: pulumi.Output<string>;
+    labels: Record<string, string>;
+    annotations: Record<string, pulumi.Input<string>>;
+}
+type MetadataOf = (suffix?: string) => Metadata;
 
 /**
  * vLLM on GH200s, by digest: a Deployment, or a LeaderWorkerSet where the model needs several nodes, with
  * Service, network policy, disruption budget and what else is asked for.
  *
  * Object names are fixed: an update that was killed is taken up by the next one, where a generated name
- * would leave a twin that holds the only GPU.
+ * would leave a twin that holds the only GPU. Each carries its owner, so that a server of another stack with the same name is refused
+ * by the API server and takes nothing over. A namespace is never deleted, as Helm deletes none: models and other people's objects lie in it.
  */
 export class VllmServer extends pulumi.ComponentResource {
-    /** Namespace of all objects. */
+    /** Namespace of all objects; what is made in it waits for it. */
     public readonly namespace!: pulumi.Output<string>;
+    /** Name of the Secret with the registry's credentials in that namespace. */
+    public readonly imagePullSecret!: pulumi.Output<string>;
     /** Name of the Service. */
     public readonly serviceName!: pulumi.Output<string>;
     /** Address of the OpenAI API inside the cluster. */
@@ -38,11 +50,12 @@ export class VllmServer extends pulumi.ComponentResource {
     constructor(name: string, args: VllmServerArgs, opts?: pulumi.ComponentResourceOptions) {
         super("gh200-vllm:index:VllmServer", name, {}, opts);
         const resolved = resolve("serving", vllmServerSchema, args);
-        const child = { parent: this };
+        const child = { parent: this, hooks: { onError: [conflictReport(this)] } };
         const labels = selectorLabels(name);
-        const namespace = new Namespace(name, { metadata: { name: resolved.namespace } }, child);
-        const inNamespace = { ...child, dependsOn: [namespace] };
-        const metadata = (suffix = "") => ({ name: `${name}${suffix}`, namespace: resolved.namespace, labels });
+        const namespace =
+            args.createNamespace === false ? [] : [new Namespace(name, { metadata: { name: resolved.namespace } }, { parent: this, retainOnDelete: true })];
+        const inNamespace = { ...child, dependsOn: namespace };
+        const metadata: MetadataOf = (suffix = "") => ({ name: `${name}${suffix}`, namespace: resolved.namespace, labels, annotations: owned(this) });
         const account = new ServiceAccount(name, { metadata: metadata(), automountServiceAccountToken: false }, inNamespace);
         const secrets = credentials(name, args, resolved, metadata, inNamespace);
         const { image, pullUsername: _user, pullPassword: _password, hfToken: _token, kubeconfig, kubeContext, ...known } = resolved;
@@ -73,24 +86,24 @@ export class VllmServer extends pulumi.ComponentResource {
         const { tensorParallelSize = 1, pipelineParallelSize = 1, gpusPerNode = 1 } = args;
         const nodes = nodesPerReplica({ tensorParallelSize, pipelineParallelSize, gpusPerNode });
         const manyNodes = nodes > 1;
-        const rollout = pulumi
-            .all([settings, kubeconfig, kubeContext])
-            .apply(([terms, text, context]) => ({ namespace: terms.namespace, access: { kubeconfig: text, context }, terms }));
-        const report = rolloutReport(name, this, rollout);
-        const ready = rolloutGate(name, rollout, waitSeconds);
+        const access = clusterAccess(this, pulumi.all({ kubeconfig, context: kubeContext }));
+        const rollout = pulumi.all([settings, access]).apply(([terms, cluster]) => ({ namespace: terms.namespace, access: cluster, terms }));
         const afterSecrets = {
             ...child,
-            hooks: { onError: [report] },
+            hooks: { onError: [...child.hooks.onError, rolloutReport(name, this, rollout)] },
             customTimeouts: { create: timeout, update: timeout },
+            // The new pod waits for the GPU that the old one holds, also where the namespace or the name is another one.
+            deleteBeforeReplace: true,
             dependsOn: [account, ...secrets, ...(cache === undefined ? [] : [cache])],
         };
+        const served = { ...metadata(), annotations: { ...metadata().annotations, "pulumi.com/waitFor": everyReplicaServes } };
         const workload = manyNodes
             ? new CustomResource(
                   name,
                   {
                       apiVersion: "leaderworkerset.x-k8s.io/v1",
                       kind: "LeaderWorkerSet",
-                      metadata: metadata(),
+                      metadata: served,
                       spec: pod.apply((values) => leaderWorkerSetSpec(name, podSpec({ ...values, image }), resolved.replicas, nodes)),
                   },
                   afterSecrets,
@@ -98,7 +111,7 @@ export class VllmServer extends pulumi.ComponentResource {
             : new Deployment(
                   name,
                   {
-                      metadata: metadata(),
+                      metadata: served,
                       spec: {
                           // The autoscaler's, where there is one.
                           ...(args.autoscaling === undefined && { replicas: resolved.replicas }),
@@ -108,7 +121,7 @@ export class VllmServer extends pulumi.ComponentResource {
                           template: { metadata: { labels }, spec },
                       },
                   },
-                  { ...afterSecrets, hooks: { onError: [report], afterCreate: [ready], afterUpdate: [ready] } },
+                  afterSecrets,
               );
         const service = new Service(
             name,
@@ -138,10 +151,20 @@ export class VllmServer extends pulumi.ComponentResource {
         );
         new PodDisruptionBudget(name, { metadata: metadata(), spec: disruptionBudget(name) }, inNamespace);
         addOns(name, args, metadata, settings, { ...child, dependsOn: [service] });
+        const kind = manyNodes ? "LeaderWorkerSet" : "Deployment";
+        const ignored = args.autoscaling === undefined ? [] : ["replicas"];
+        // The engine asks no cluster about what did not change.
+        const standing = pulumi.runtime.isDryRun()
+            ? pulumi.output(undefined)
+            : pulumi.all([rollout, workload.metadata, (workload as Deployment).spec]).apply(async ([known, { uid }, recorded]) => {
+                  await refuseUnserved(this, { kind, namespace: known.namespace, name, spec: recorded, uid }, known, waitSeconds, ignored);
+              });
+        const made = pulumi.all(namespace.map(({ urn }) => urn));
         const outputs = {
-            namespace: resolved.namespace,
+            namespace: pulumi.all([resolved.namespace, made]).apply(([known]) => known),
+            imagePullSecret: pulumi.all([`${name}-pull`, ...secrets.map(({ urn }) => urn)]).apply(([known]) => known!),
             serviceName: service.metadata.name,
-            endpoint: pulumi.interpolate`http://${name}.${resolved.namespace}.svc:${vllmPort}`,
+            endpoint: pulumi.all([resolved.namespace, standing]).apply(([known]) => `http://${name}.${known}.svc:${vllmPort}`),
             modelFit: settings.apply((values) => describeServing(values)),
         };
         Object.assign(this, outputs);
@@ -154,7 +177,7 @@ function credentials(
     name: string,
     args: VllmServerArgs,
     resolved: Pick<{ [K in keyof ResolvedVllmServer]: pulumi.Output<ResolvedVllmServer[K]> }, "registryHost" | "pullUsername" | "pullPassword" | "hfToken">,
-    metadata: Metadata,
+    metadata: MetadataOf,
     opts: pulumi.CustomResourceOptions,
 ): pulumi.Resource[] {
     const config = pulumi.all([resolved.registryHost, resolved.pullUsername, resolved.pullPassword]).apply((of) => dockerConfigJson(...of));
@@ -169,12 +192,12 @@ function credentials(
 }
 
 /** A claim that outlives the stack: models and compiled kernels took hours to come. */
-function modelCache(name: string, metadata: ReturnType<Metadata>, settings: pulumi.Output<Settings>, opts: pulumi.CustomResourceOptions): pulumi.Resource {
+function modelCache(name: string, metadata: Metadata, settings: pulumi.Output<Settings>, opts: pulumi.CustomResourceOptions): pulumi.Resource {
     return new PersistentVolumeClaim(
         `${name}-models`,
         {
             // Many classes bind at the first pod, which waits for the claim to be made.
-            metadata: { ...metadata, annotations: { "pulumi.com/skipAwait": "true" } },
+            metadata: { ...metadata, annotations: { ...metadata.annotations, "pulumi.com/skipAwait": "true" } },
             spec: settings.apply(({ modelCacheGiB = 0, storageClassName, replicas, autoscaling }) => ({
                 accessModes: [(autoscaling?.maxReplicas ?? replicas) > 1 ? "ReadWriteMany" : "ReadWriteOnce"],
                 resources: { requests: { storage: `${modelCacheGiB}Gi` } },
@@ -186,7 +209,7 @@ function modelCache(name: string, metadata: ReturnType<Metadata>, settings: pulu
 }
 
 /** What is made only where it is asked for; the cluster must know its kinds. */
-function addOns(name: string, args: VllmServerArgs, metadata: Metadata, settings: pulumi.Output<Settings>, opts: pulumi.CustomResourceOptions): void {
+function addOns(name: string, args: VllmServerArgs, metadata: MetadataOf, settings: pulumi.Output<Settings>, opts: pulumi.CustomResourceOptions): void {
     if (args.serviceMonitor) {
         new CustomResource(
             `${name}-metrics`,

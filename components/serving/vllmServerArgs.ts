@@ -74,8 +74,13 @@ export interface ServingArgs {
      * Default: false. For sandboxes; everything that it reports then says SIMULATED.
      */
     acceptStandIn?: pulumi.Input<boolean>;
-    /** Namespace, created here. Default: `vllm`. */
+    /** Namespace of all objects. Default: `vllm`. */
     namespace?: pulumi.Input<string>;
+    /**
+     * Make the namespace where it does not exist. Default: true. It is never deleted, not even at destroy: models and other
+     * people's objects lie in it. False where it is somebody else's, e.g. a second server's or a platform team's.
+     */
+    createNamespace?: boolean;
     /** Name of the model in the API. Default: the model. */
     servedModelName?: pulumi.Input<string>;
     /** `--max-model-len` in tokens. Default: 8192. */
@@ -150,9 +155,12 @@ export interface ServingArgs {
     modelCacheClaim?: pulumi.Input<string>;
     /** Hugging Face token for gated models; secret. Default: none. */
     hfToken?: pulumi.Input<string>;
-    /** kubeconfig of the cluster as text, to say why a rollout failed; secret. Default: the ambient one. */
+    /**
+     * kubeconfig of the cluster as text, to ask whether the server serves, and why not; secret. Default: what the Kubernetes provider
+     * was given, which always comes first; else the ambient one.
+     */
     kubeconfig?: pulumi.Input<string>;
-    /** Context of it. Default: the current one. */
+    /** Context of it. Default: the provider's, else the current one. */
     kubeContext?: pulumi.Input<string>;
 }
 
@@ -244,7 +252,8 @@ export const vllmServerSchema = z.strictObject({
         .meta({ description: "Where weights and KV cache lie." }),
     acceptStandIn: z.boolean().default(false).meta({ description: "Let the launcher run on stand-ins; for sandboxes." }),
     shmMiB: z.int().positive().default(1024).meta({ description: "Size of /dev/shm.", unit: "MiB" }),
-    namespace: namespaceName.default("vllm").meta({ description: "Namespace, created here." }),
+    namespace: namespaceName.default("vllm").meta({ description: "Namespace of all objects." }),
+    createNamespace: z.boolean().default(true).meta({ description: "Make the namespace where it does not exist; it is never deleted." }),
     servedModelName: z.string().default("").meta({ description: "Name of the model in the API; the model's own where empty." }),
     maxModelLenTokens: z.int().positive().default(8192).meta({ description: "Longest context.", unit: "tokens" }),
     extraArgs: z

@@ -242,6 +242,44 @@ test("its account gets no token of the API server", async () => {
     expect(recorder.only(kinds.account, "vllm").inputs.automountServiceAccountToken).toBe(false);
 });
 
+describe("a namespace", () => {
+    test("is kept when the stack goes, with the models and whatever else lies in it", async () => {
+        server({ modelCacheGiB: 1 });
+        await recorder.settled();
+        const kept = recorder.registrations.filter(({ retainOnDelete }) => retainOnDelete).map(({ type: token }) => token);
+        expect(kept.sort()).toEqual([kinds.namespace, kinds.claim].sort());
+    });
+
+    test("is not made where it is somebody else's", async () => {
+        const { namespace } = server({ createNamespace: false, namespace: "shared" });
+        await recorder.settled();
+        expect(recorder.ofType(kinds.namespace)).toEqual([]);
+        expect(recorder.only(kinds.account, "vllm").dependsOn).toEqual([]);
+        expect(await valueOf(namespace)).toBe("shared");
+    });
+});
+
+test("every object but the namespace says whose it is, and each kind of server another owner", async () => {
+    server({ modelCacheGiB: 1, hfToken: "hf" });
+    await recorder.settled();
+    const owner = (registration: { inputs: Record<string, unknown> }) =>
+        (registration.inputs.metadata as { annotations?: Record<string, string> }).annotations?.["ai.vllm.gh200/owner"];
+    const objects = recorder.registrations.filter(({ type: token }) => token.startsWith("kubernetes:") && token !== kinds.namespace);
+    expect(objects.length).toBe(8);
+    expect(new Set(objects.map(owner))).toEqual(new Set([`urn:pulumi:test::gh200-vllm::${type}::vllm`]));
+    expect(owner(recorder.only(kinds.namespace, "vllm"))).toBeUndefined();
+});
+
+test("its readiness is the provider's own wait, which counts pods of the newest generation alone; no hook stands in for it", async () => {
+    server();
+    await recorder.settled();
+    const { inputs, hooks } = recorder.only(kinds.deployment, "vllm");
+    expect((inputs.metadata as { annotations: Record<string, string> }).annotations["pulumi.com/waitFor"]).toBe(
+        "jsonpath={$[?@.updatedReplicas == $.spec.replicas && @.readyReplicas == $.spec.replicas && @.replicas == $.spec.replicas]}",
+    );
+    expect(Object.keys(hooks)).toEqual(["onError"]);
+});
+
 test("objects wait for what they need, and the service for a deployment that is up", async () => {
     server();
     await recorder.settled();

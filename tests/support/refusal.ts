@@ -22,8 +22,8 @@ export async function laterRefusal(action: () => unknown): Promise<string[]> {
         action();
         return linesOf(await rejection);
     } finally {
-        // The other promises of the same Output reject in the same turn of the event loop.
-        await new Promise((resolve) => setTimeout(resolve, 20));
+        // The other promises of the same Output reject in the same turn of the event loop, those of resources that wait for it after their requests.
+        await new Promise((resolve) => setTimeout(resolve, 250));
         process.removeAllListeners("unhandledRejection");
         for (const listener of listeners) {
             process.on("unhandledRejection", listener);

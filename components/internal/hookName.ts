@@ -1,0 +1,21 @@
+import type * as pulumi from "@pulumi/pulumi";
+
+/** What the SDK knows of a resource before its URN is there, and leaves out of its types (3.270.0, resource.js). */
+interface Registered {
+    __pulumiType: string;
+    __name?: string;
+    __parentResource?: Registered;
+}
+
+/**
+ * Name of a component's hook, e.g. `CmmPlatform gh200/CmmImage gh200-image:builder`: unique where the component is. The engine has one
+ * list of hooks for a whole update, while two resources may have one name as long as their types or parents differ.
+ */
+export function hookName(component: pulumi.Resource, what: string): string {
+    const path: string[] = [];
+    const stack = "pulumi:pulumi:Stack";
+    for (let at: Registered | undefined = component as unknown as Registered; at !== undefined && at.__pulumiType !== stack; at = at.__parentResource) {
+        path.unshift(`${at.__pulumiType.split(":").at(-1)} ${at.__name}`);
+    }
+    return `${path.join("/")}:${what}`;
+}
