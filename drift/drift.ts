@@ -11,11 +11,11 @@ function describe(step: StepMetadata): Problem {
     const kind = step.type.split(":").at(-1) ?? step.type;
     const path = `${kind} ${step.urn.split("::").at(-1)}`;
     if (step.op === "delete") {
-        return { path, wrong: "is gone", fix: "pulumi up makes it again" };
+        return { path, wrong: "is gone", fix: "pulumi up --refresh makes it again" };
     }
     const changed = Object.keys(step.detailedDiff ?? {}).filter((property) => !property.includes("managedFields") && !property.includes("resourceVersion"));
     const shown = changed.map((property) => `${property}${values(step, property)}`);
-    return { path, wrong: `was changed by hand: ${shown.join(", ") || (step.diffs ?? []).join(", ") || "its outputs"}`, fix: "pulumi up puts it back" };
+    return { path, wrong: `was changed by hand: ${shown.join(", ") || (step.diffs ?? []).join(", ") || "its outputs"}`, fix: "pulumi up --refresh puts it back" };
 }
 
 /** `: BEFORE → AFTER` of a property path such as `spec.template.spec.containers[0].image`. Only plain values are shown: others may hold secrets. */

@@ -16,8 +16,8 @@ interface Section {
 }
 
 /*
- * `npm run prune [-- --stack NAME] [--yes]`: lists the stage images, build caches and copied contexts that nothing in the stack's
- * state needs, and with --yes removes them. Releases are never touched.
+ * `npm run prune [-- --stack NAME] [--yes]`: lists the stage images, build caches and copied contexts that nothing in the state
+ * of any stack of the backend needs, and with --yes removes them. Releases are never touched.
  */
 main(async () => {
     const { values } = parseArgs({ options: { stack: { type: "string", default: "sandbox" }, yes: { type: "boolean", default: false } } });
@@ -38,23 +38,23 @@ main(async () => {
         );
     }
     const ask = async <T>(...args: string[]): Promise<T> => {
-        const { stdout } = await promisify(execFile)(findTool("pulumi")?.path ?? "pulumi", [...args, "--stack", values.stack], {
-            cwd: CHECKOUT,
-            env,
-            maxBuffer: 2 ** 28,
-        });
+        const { stdout } = await promisify(execFile)(findTool("pulumi")?.path ?? "pulumi", args, { cwd: CHECKOUT, env, maxBuffer: 2 ** 28 });
         return JSON.parse(stdout) as T;
     };
+    const stateOf = async (stack: string): Promise<StateResource[]> =>
+        (await ask<{ deployment: { resources?: StateResource[] } }>("stack", "export", "--stack", stack)).deployment.resources ?? [];
     const configFile = directory === undefined ? [] : ["--config-file", sandboxState(directory).stackConfig];
-    const config = await ask<Record<string, Section>>("config", "--json", "--show-secrets", ...configFile);
-    const state = await ask<{ deployment: { resources?: StateResource[] } }>("stack", "export");
+    const config = await ask<Record<string, Section>>("config", "--json", "--show-secrets", "--stack", values.stack, ...configFile);
+    // They may push to one repository, and a stage that two of them build alike is one digest.
+    const stacks = await ask<{ name: string }[]>("stack", "ls", "--all", "--json");
+    const resources = (await Promise.all(stacks.map(({ name }) => stateOf(name)))).flat();
     const { address = "", username } = config["gh200-vllm:registry"]?.objectValue ?? {};
     const imageTag = config["gh200-vllm:image"]?.objectValue?.imageTag ?? "gh200-vllm-cmm";
     const repository = `${releaseRepository({ registry: address, imageTag, vllmVersion: "", imageSuffix: "" })}-stages`;
     const credentials = username === undefined ? undefined : { username, password: config["gh200-vllm:registryPassword"]?.value ?? "" };
     const tags = await tagsWithDigests(repository, credentials);
     const contexts = path.join(CHECKOUT, ".gh200", "contexts");
-    const found = prunable(state.deployment.resources ?? [], tags, fs.existsSync(contexts) ? fs.readdirSync(contexts) : []);
+    const found = prunable(resources, tags, fs.existsSync(contexts) ? fs.readdirSync(contexts) : []);
     if (found.digests.length + found.contexts.length === 0) {
         console.log(`nothing to remove: ${tags.length} tags of ${repository} and every copied context are in use`);
         return 0;
@@ -62,7 +62,9 @@ main(async () => {
     found.digests.forEach(({ digest, tags: names }) => console.log(`${repository}@${digest}  ${names.join(", ")}`));
     found.contexts.forEach((name) => console.log(path.join(".gh200", "contexts", name)));
     if (!values.yes) {
-        console.log(`nothing is removed: npm run prune -- --stack ${values.stack} --yes. What another stack needs of this repository is not known here`);
+        console.log(
+            `nothing is removed: npm run prune -- --stack ${values.stack} --yes. Kept is what the state of a stack of this backend needs (${stacks.length}); stacks of another backend are not known here`,
+        );
         return 0;
     }
     for (const { digest } of found.digests) {

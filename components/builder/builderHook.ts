@@ -1,5 +1,6 @@
 import * as pulumi from "@pulumi/pulumi";
 import { refuse } from "../internal/errors";
+import { hookName } from "../internal/hookName";
 import { inContext } from "../internal/inContext";
 import { writeBuilder } from "./buildxStore";
 import { type BuilderArgs, type BuilderConnection, resolvedConnection } from "./connection";
@@ -13,13 +14,13 @@ import { builderProblems, probeBuilder, unreachableProblem } from "./probe";
  * machine's buildx store and refuses a dead, foreign, old, emulating or untrusted daemon in one line.
  * It does not run in a preview, nor for an image that does not change.
  *
- * @param owner makes the hook's name unique; the engine refuses two hooks of one name.
+ * @param component whose image it is, and the image's name: the engine refuses two hooks of one name.
  * @param announcement is said when the builder is ready and the build starts.
  */
-export function builderHook(owner: string, builder: BuilderArgs, announcement?: string): pulumi.ResourceHook {
+export function builderHook(component: pulumi.Resource, image: string, builder: BuilderArgs, announcement?: string): pulumi.ResourceHook {
     const connection = resolvedConnection(builder);
     return new pulumi.ResourceHook(
-        `${owner}:builder`,
+        hookName(component, `${image}:builder`),
         inContext(async () => {
             const resolved = await connection;
             if (resolved.endpoint === "") {
@@ -55,14 +56,14 @@ export function usedBuilder(endpoint: string): string | undefined {
  * A hook for a build that failed: it writes the report (stage, end of the log, what changed, how to go on) to a file,
  * shows it, and answers that nothing is retried. One serves every image of a builder.
  */
-export function failureHook(owner: string, builder: BuilderArgs): pulumi.ErrorHook {
+export function failureHook(component: pulumi.Resource, image: string, builder: BuilderArgs): pulumi.ErrorHook {
     const known = failureHooks.get(builder);
     if (known !== undefined) {
         return known;
     }
     const connection = resolvedConnection(builder);
     const hook = new pulumi.ErrorHook(
-        `${owner}:failure`,
+        hookName(component, `${image}:failure`),
         inContext(async ({ name, errors, newInputs = {}, oldInputs }) => {
             const resolved = await connection;
             const target = String((newInputs as { target?: string }).target ?? "");

@@ -3,6 +3,7 @@ import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import { z } from "zod";
 import { isHost, isHostPort } from "../image/reference";
+import { hookName } from "../internal/hookName";
 import { resolve } from "../internal/resolve";
 import type { SameShape } from "../internal/sameShape";
 import { driverOptions, forgetBuilder, writeCertificates } from "./buildxStore";
@@ -129,7 +130,7 @@ export class RemoteBuilder extends pulumi.ComponentResource {
 
     constructor(name: string, args: RemoteBuilderArgs, opts?: pulumi.ComponentResourceOptions) {
         // Inputs, because that is what policies see before anything is done.
-        const declared = { endpoint: args.endpoint ?? "", encrypted: args.caCertificate !== undefined, allowEmulation: args.allowEmulation ?? false };
+        const declared = { endpoint: args.endpoint ?? "", encrypted: pulumi.output(args.caCertificate).apply((text) => (text ?? "").trim() !== ""), allowEmulation: args.allowEmulation ?? false };
         super("gh200-vllm:index:RemoteBuilder", name, declared, opts);
         const { buildxBuilderResource: _, ...resolved } = resolve("builder", remoteBuilderSchema, args);
         const outputs = { ...resolved, clientKey: pulumi.secret(args.clientKey ?? "") };
@@ -144,7 +145,7 @@ export class RemoteBuilder extends pulumi.ComponentResource {
 /** The provider takes certificates as files and writes the builder itself; so only the files are ours to write. */
 function buildxBuilder(parent: pulumi.Resource, name: string, builder: Parameters<typeof resolvedConnection>[0]): docker.BuildxBuilder {
     const connection = resolvedConnection(builder);
-    const certificates = new pulumi.ResourceHook(`${name}:certificates`, async () => {
+    const certificates = new pulumi.ResourceHook(hookName(parent, "certificates"), async () => {
         writeCertificates(await connection);
         forgetBuilder((await connection).name);
     });

@@ -4,6 +4,7 @@ import { builderHook } from "../builder/builderHook";
 import type { BuilderArgs } from "../builder/connection";
 import { materialise } from "../internal/contexts";
 import { refuse } from "../internal/errors";
+import { hookName } from "../internal/hookName";
 import { reproducibleExport } from "../internal/image";
 import { imageLabels, type RegistryCredentials, RegistryError } from "./registryClient";
 import { standInProblems } from "./standIn";
@@ -47,7 +48,7 @@ export class ImageRelease extends pulumi.ComponentResource {
 
     constructor(name: string, args: ImageReleaseArgs, opts?: pulumi.ComponentResourceOptions) {
         super("gh200-vllm:index:ImageRelease", name, {}, opts);
-        const hooks = [labelsHook(name, args), builderHook(name, args.builder)];
+        const hooks = [labelsHook(this, args), builderHook(this, name, args.builder)];
         const releaseRef = pulumi.interpolate`${args.repository}:${args.tag}`;
         const fixedRef = pulumi.interpolate`${releaseRef}-${pulumi.output(args.digest).apply(shortDigest)}`;
         const image = new dockerBuild.Image(
@@ -75,10 +76,10 @@ export class ImageRelease extends pulumi.ComponentResource {
 }
 
 /** What the image's own labels say decides: stand-ins, uncommitted changes and downgrades get no release name. */
-function labelsHook(owner: string, args: ImageReleaseArgs): pulumi.ResourceHook {
+function labelsHook(component: pulumi.Resource, args: ImageReleaseArgs): pulumi.ResourceHook {
     const inputs = pulumi.all([args.imageRef, args.repository, args.tag, args.username, args.password]);
     const resolved = new Promise<[string, string, string, string | undefined, string | undefined]>((done) => void inputs.apply(done));
-    return new pulumi.ResourceHook(`${owner}:labels`, async () => {
+    return new pulumi.ResourceHook(hookName(component, "labels"), async () => {
         const [imageRef, repository, tag, username, password] = await resolved;
         const credentials = username === undefined ? undefined : { username, password: password ?? "" };
         const labels = await imageLabels(imageRef, credentials);

@@ -1,3 +1,4 @@
+import { lt, valid } from "@renovatebot/pep440";
 import { inputName, type Problem } from "../internal/errors";
 import { dirtySuffix } from "../stages/localSource";
 
@@ -47,15 +48,14 @@ export function dirtyProblems(labels: Record<string, string>): Problem[] {
         }));
 }
 
-/** By their numbers, from the left: `2.11.0a0` is newer than `2.9`, `13` is as new as `13.2`. */
+/**
+ * By PEP 440, which Python packages have, and CUDA's plain numbers too: a release candidate is older than its release, `13` than `13.2`, and
+ * what a builder put behind a `+` says nothing of age. Text that is no such version, e.g. NVIDIA's `26.03-py3`, counts by its numbers.
+ */
 export function isOlder(version: string, than: string): boolean {
-    const numbers = (text: string) => /^\d+(\.\d+)*/.exec(text)?.[0].split(".").map(Number) ?? [];
-    const [left, right] = [numbers(version), numbers(than)];
-    for (const [index, wanted] of right.entries()) {
-        const found = left[index] ?? 0;
-        if (found !== wanted) {
-            return found < wanted;
-        }
-    }
-    return false;
+    const release = (text: string): string => {
+        const [plain = ""] = text.split("+");
+        return valid(plain) ?? (/^v?\d+(\.\d+)*/.exec(plain)?.[0] || "0");
+    };
+    return lt(release(version), release(than));
 }

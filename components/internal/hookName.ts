@@ -8,7 +8,7 @@ interface Registered {
 }
 
 /**
- * Name of a component's hook, e.g. `CmmPlatform gh200/CmmImage gh200-image:builder`: unique where the component is. The engine has one
+ * Name of a component's hook, e.g. `CmmPlatform gh200/VllmServer gh200-vllm/report`: unique where the component is. The engine has one
  * list of hooks for a whole update, while two resources may have one name as long as their types or parents differ.
  */
 export function hookName(component: pulumi.Resource, what: string): string {
@@ -17,5 +17,5 @@ export function hookName(component: pulumi.Resource, what: string): string {
     for (let at: Registered | undefined = component as unknown as Registered; at !== undefined && at.__pulumiType !== stack; at = at.__parentResource) {
         path.unshift(`${at.__pulumiType.split(":").at(-1)} ${at.__name}`);
     }
-    return `${path.join("/")}:${what}`;
+    return [...path, what].join("/");
 }

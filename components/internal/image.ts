@@ -35,6 +35,8 @@ export interface ImageSpec {
     registryCache: boolean;
 }
 
+type ChildOptions = pulumi.CustomResourceOptions & { parent: pulumi.Resource };
+
 export interface BuiltImage {
     image: dockerBuild.Image;
     /** `sha256:...` of the image's manifest. */
@@ -53,7 +55,7 @@ export const reproducibleExport = "type=image,push=true,oci-mediatypes=true,rewr
  * Dockerfile and content-addressed contexts, pushed by digest, never built during a preview and never
  * deleted from the registry.
  */
-export function buildImage(name: string, spec: ImageSpec, opts: pulumi.CustomResourceOptions): BuiltImage {
+export function buildImage(name: string, spec: ImageSpec, opts: ChildOptions): BuiltImage {
     const inputs = buildInputs(spec);
     const contentHash = pulumi
         .all([inputs.dockerfile, inputs.context, inputs.buildArgs])
@@ -82,7 +84,7 @@ export function buildImage(name: string, spec: ImageSpec, opts: pulumi.CustomRes
 }
 
 /** A build whose steps are checks: it leaves nothing but BuildKit's memory that they passed. */
-export function verifyImage(name: string, spec: ImageSpec, opts: pulumi.CustomResourceOptions): dockerBuild.Image {
+export function verifyImage(name: string, spec: ImageSpec, opts: ChildOptions): dockerBuild.Image {
     return new dockerBuild.Image(name, { ...forWhom(buildInputs(spec)), exports: [{ cacheonly: {} }] }, imageOptions(name, spec, opts));
 }
 
@@ -116,11 +118,13 @@ function forWhom<I extends { buildArgs: ImageSpec["buildArgs"] }>(inputs: I): I 
     return { ...inputs, buildArgs: { ...inputs.buildArgs, [builtForArgument]: `${pulumi.getProject()}/${pulumi.getStack()}` } };
 }
 
-function imageOptions(name: string, spec: ImageSpec, opts: pulumi.CustomResourceOptions): pulumi.CustomResourceOptions {
-    const hook = builderHook(name, spec.builder, spec.announcement);
+function imageOptions(name: string, spec: ImageSpec, opts: ChildOptions): pulumi.CustomResourceOptions {
+    const hook = builderHook(opts.parent, name, spec.builder, spec.announcement);
     return pulumi.mergeOptions(opts, {
         retainOnDelete: true,
-        hooks: { beforeCreate: [hook], beforeUpdate: [hook], onError: [failureHook(name, spec.builder)] },
+        // A renamed stack builds nothing; whoever waits is told the name that the stack had at the last build.
+        ignoreChanges: [`buildArgs.${builtForArgument}`],
+        hooks: { beforeCreate: [hook], beforeUpdate: [hook], onError: [failureHook(opts.parent, name, spec.builder)] },
     });
 }
 

@@ -30,9 +30,9 @@ const apis = {
  * one is left. Its own wait compares the new ReplicaSet with the replicas that it wants at that moment, which is none while the old
  * pod still holds the GPU, and called an image that never starts a success (pulumi-kubernetes 4.25.0, pkg/await/deployment.go). The
  * expression picks the status, the only member of the object that has these numbers; the provider looks at it only once the
- * controller has seen the newest generation (condition/jsonpath.go).
+ * controller has seen the newest generation (condition/jsonpath.go). Without blanks: its parser takes none before a second `&&`.
  */
-export const everyReplicaServes = "jsonpath={$[?@.updatedReplicas == $.spec.replicas && @.readyReplicas == $.spec.replicas && @.replicas == $.spec.replicas]}";
+export const everyReplicaServes = "jsonpath={$[?@.updatedReplicas==$.spec.replicas&&@.readyReplicas==$.spec.replicas&&@.replicas==$.spec.replicas]}";
 
 /**
  * Refuses what the engine takes for unchanged and is not so: it compares inputs with its state, and asks no cluster. What was changed
@@ -52,7 +52,7 @@ export async function refuseUnserved(owner: pulumi.Resource, workload: Workload,
             refuse([{ path, wrong: "is gone, and the state says that it serves", accepted: "what is declared", fix: "pulumi up --refresh makes it again" }]);
         }
         const changes = changed(workload.spec, live!.spec, "spec").filter((line) => !ignored.some((name) => line.startsWith(`spec.${name} `)));
-        refuse(changes.length === 0 ? [] : [{ path, wrong: `was changed by hand: ${changes.join(", ")}`, accepted: "what is declared", fix }]);
+        refuse(changes.length === 0 ? [] : [{ path, wrong: `is not as the last update left it: ${changes.join(", ")}`, accepted: "what is declared", fix }]);
         if (serves(live!)) {
             return;
         }

@@ -118,8 +118,9 @@ test("it stays in the registry when it is deleted, and its builder is made ready
     await recorder.settled();
     const image = recorder.only(imageType, "lmcache");
     expect(image.retainOnDelete).toBe(true);
-    expect(image.hooks).toEqual({ beforeCreate: ["lmcache:builder"], beforeUpdate: ["lmcache:builder"], onError: [expect.stringMatching(/:failure$/)] });
-    expect(recorder.hookNames()).toEqual(["lmcache:builder"]);
+    const hook = "BuildStage lmcache/lmcache:builder";
+    expect(image.hooks).toEqual({ beforeCreate: [hook], beforeUpdate: [hook], onError: [expect.stringMatching(/:failure$/)] });
+    expect(recorder.hookNames()).toEqual([hook]);
 });
 
 test("its outputs name the image by digest", async () => {

@@ -103,7 +103,7 @@ describe("every image", () => {
         each(({ name, inputs, retainOnDelete, hooks }) => {
             expect(retainOnDelete, name).toBe(true);
             expect(inputs, name).toMatchObject({ builder: { name: "gh200" }, push: false, buildOnPreview: false, platforms: ["linux/arm64"] });
-            expect(hooks.beforeCreate, name).toContain(`${name}:builder`);
+            expect(hooks.beforeCreate, name).toContainEqual(expect.stringMatching(new RegExp(`^CmmPlatform gh200/.*/${name}:builder$`)));
             expect(hooks.beforeUpdate, name).toEqual(hooks.beforeCreate);
         }));
 

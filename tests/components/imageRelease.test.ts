@@ -52,8 +52,8 @@ test("a release is the verified image again, under a tag that moves and one that
     });
     expect(image.retainOnDelete).toBe(true);
     expect(image.hooks).toEqual({
-        beforeCreate: ["release:labels", "release:builder"],
-        beforeUpdate: ["release:labels", "release:builder"],
+        beforeCreate: ["ImageRelease release/labels", "ImageRelease release/release:builder"],
+        beforeUpdate: ["ImageRelease release/labels", "ImageRelease release/release:builder"],
     });
 });
 
@@ -91,7 +91,7 @@ describe("before the push, the image's own labels", () => {
     const hook = async (overrides: Partial<ImageReleaseArgs> = {}) => {
         release(overrides);
         await recorder.settled();
-        return recorder.runHook("release:labels");
+        return recorder.runHook("ImageRelease release/labels");
     };
 
     test("refuse a release name outside this machine for stand-ins", async () => {

@@ -69,8 +69,8 @@ test("where a stack asks for it, it is a docker.BuildxBuilder too, with certific
             key: path.join(store, "certificates/gh200/key.pem"),
         },
     });
-    expect(resource.hooks).toMatchObject({ beforeCreate: ["builder:certificates"] });
-    expect(await recorder.runHook("builder:certificates")).toBe("");
+    expect(resource.hooks).toMatchObject({ beforeCreate: ["RemoteBuilder builder/certificates"] });
+    expect(await recorder.runHook("RemoteBuilder builder/certificates")).toBe("");
     expect(fs.readFileSync(path.join(store, "certificates/gh200/key.pem"), "utf8")).toBe("KEY");
     expect(await valueOf(builder.name)).toBe("gh200");
 });
@@ -89,10 +89,11 @@ describe("its inputs are refused", () => {
 
 describe("the hook before a build", () => {
     async function hook(args: RemoteBuilderArgs): Promise<string> {
-        builderHook("image", new RemoteBuilder("builder", args));
+        const builder = new RemoteBuilder("builder", args);
+        builderHook(builder, "image", builder);
         await recorder.settled();
-        expect(recorder.hookNames()).toEqual(["image:builder"]);
-        return recorder.runHook("image:builder");
+        expect(recorder.hookNames()).toEqual(["RemoteBuilder builder/image:builder"]);
+        return recorder.runHook("RemoteBuilder builder/image:builder");
     }
 
     test("makes a native builder known to this machine's buildx", async () => {

@@ -275,7 +275,7 @@ test("its readiness is the provider's own wait, which counts pods of the newest 
     await recorder.settled();
     const { inputs, hooks } = recorder.only(kinds.deployment, "vllm");
     expect((inputs.metadata as { annotations: Record<string, string> }).annotations["pulumi.com/waitFor"]).toBe(
-        "jsonpath={$[?@.updatedReplicas == $.spec.replicas && @.readyReplicas == $.spec.replicas && @.replicas == $.spec.replicas]}",
+        "jsonpath={$[?@.updatedReplicas==$.spec.replicas&&@.readyReplicas==$.spec.replicas&&@.replicas==$.spec.replicas]}",
     );
     expect(Object.keys(hooks)).toEqual(["onError"]);
 });

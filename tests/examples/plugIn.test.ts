@@ -50,7 +50,9 @@ test(
         );
         const { status, output } = consumer.pulumi("up", "--yes", "--skip-preview");
         expect(status).not.toBe(0);
-        expect(output).toMatch(/error: before hook "served:builder" failed: builder\.endpoint: tcp:\/\/127\.0\.0\.1:9: no BuildKit daemon answered within 4 s/);
+        expect(output).toMatch(
+            /error: before hook "BuildStage served\/served:builder" failed: builder\.endpoint: tcp:\/\/127\.0\.0\.1:9: no BuildKit daemon answered within 4 s/,
+        );
         // The same hook made the builder known to buildx.
         expect(fs.readdirSync(path.join(folder, "buildx", "instances"))).toEqual(["served"]);
     },

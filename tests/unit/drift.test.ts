@@ -31,18 +31,18 @@ describe("drift of a resource", () => {
 
     test("names each property with both values", () => {
         expect(lines(refreshed("update", { replicas: [1, 0] }))).toEqual([
-            "Deployment gh200-vllm: was changed by hand: spec.replicas 1 → 0; pulumi up puts it back",
+            "Deployment gh200-vllm: was changed by hand: spec.replicas 1 → 0; pulumi up --refresh puts it back",
         ]);
     });
 
     test("never shows a value that is more than a word, which may hold a secret", () => {
         expect(lines(refreshed("update", { template: [{ token: "a" }, { token: "b" }] }))).toEqual([
-            "Deployment gh200-vllm: was changed by hand: spec.template; pulumi up puts it back",
+            "Deployment gh200-vllm: was changed by hand: spec.template; pulumi up --refresh puts it back",
         ]);
     });
 
     test("says what is gone", () => {
-        expect(lines(refreshed("delete", {}))).toEqual(["Deployment gh200-vllm: is gone; pulumi up makes it again"]);
+        expect(lines(refreshed("delete", {}))).toEqual(["Deployment gh200-vllm: is gone; pulumi up --refresh makes it again"]);
     });
 });
 
