@@ -15,7 +15,11 @@ function describe(step: StepMetadata): Problem {
     }
     const changed = Object.keys(step.detailedDiff ?? {}).filter((property) => !property.includes("managedFields") && !property.includes("resourceVersion"));
     const shown = changed.map((property) => `${property}${values(step, property)}`);
-    return { path, wrong: `was changed by hand: ${shown.join(", ") || (step.diffs ?? []).join(", ") || "its outputs"}`, fix: "pulumi up --refresh puts it back" };
+    return {
+        path,
+        wrong: `was changed by hand: ${shown.join(", ") || (step.diffs ?? []).join(", ") || "its outputs"}`,
+        fix: "pulumi up --refresh puts it back",
+    };
 }
 
 /** `: BEFORE → AFTER` of a property path such as `spec.template.spec.containers[0].image`. Only plain values are shown: others may hold secrets. */

@@ -130,7 +130,11 @@ export class RemoteBuilder extends pulumi.ComponentResource {
 
     constructor(name: string, args: RemoteBuilderArgs, opts?: pulumi.ComponentResourceOptions) {
         // Inputs, because that is what policies see before anything is done.
-        const declared = { endpoint: args.endpoint ?? "", encrypted: pulumi.output(args.caCertificate).apply((text) => (text ?? "").trim() !== ""), allowEmulation: args.allowEmulation ?? false };
+        const declared = {
+            endpoint: args.endpoint ?? "",
+            encrypted: pulumi.output(args.caCertificate).apply((text) => (text ?? "").trim() !== ""),
+            allowEmulation: args.allowEmulation ?? false,
+        };
         super("gh200-vllm:index:RemoteBuilder", name, declared, opts);
         const { buildxBuilderResource: _, ...resolved } = resolve("builder", remoteBuilderSchema, args);
         const outputs = { ...resolved, clientKey: pulumi.secret(args.clientKey ?? "") };

@@ -119,11 +119,5 @@ function same(left: unknown, right: unknown): boolean {
 
 /** Single values alone: a list would fill the line. */
 function shown(value: unknown): string {
-    return value === undefined || value === null
-        ? "none"
-        : typeof value === "object"
-          ? Array.isArray(value)
-              ? `${value.length} entries`
-              : "…"
-          : String(value);
+    return Array.isArray(value) ? `${value.length} entries` : isObject(value) ? "…" : String((value as string | undefined) ?? "none");
 }
