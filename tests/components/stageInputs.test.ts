@@ -84,7 +84,7 @@ test("changes of several sources at once change the union of their stages", asyn
 
 test.each([
     ["assets/vllm/build/stages/lmcache", ["build-lmcache"]],
-    ["assets/vllm/patches/vllm/0001-torch-2.11.0a0-has-no-hoist.patch", ["build-vllm"]],
+    ["assets/vllm/patches/vllm/0001-opaque-types-only-where-they-hoist.patch", ["build-vllm"]],
     ["assets/vllm/managed_alloc.cu", ["build-managed-alloc"]],
     ["assets/vllm/build/requires/lmcache.txt", ["build-lmcache"]],
     ["assets/vllm/build/common/finish", targets],

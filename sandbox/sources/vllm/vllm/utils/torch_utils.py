@@ -1,7 +1,16 @@
 """STAND-IN, except for the place that the project's patch changes: unpatched, `import vllm` dies on the base's PyTorch as upstream's does."""
-from torch._opaque_base import OpaqueBase
 
-HAS_OPAQUE_TYPE = True
+
+def is_torch_equal_or_newer(target):
+    return True
+
+
+HAS_OPAQUE_TYPE = is_torch_equal_or_newer("2.11.0.dev")
+
+if HAS_OPAQUE_TYPE:
+    from torch._opaque_base import OpaqueBase
+else:
+    OpaqueBase = object
 
 
 class ModuleName(OpaqueBase):
@@ -12,5 +21,3 @@ if HAS_OPAQUE_TYPE:
     from torch._library.opaque_object import register_opaque_type
 
     register_opaque_type(ModuleName, typ="value", hoist=True)
-
-
