@@ -222,8 +222,8 @@ function pageSize(text: string): number | undefined {
     return [4096, 16_384, 65_536].includes(bytes) ? bytes / 1024 : undefined;
 }
 
-/** Links of NVLink-C2C between one Grace CPU and one Hopper GPU. */
-const links = 10;
+/** Links of NVLink-C2C between one Grace CPU and one Hopper GPU, and the most that they carry each way (half of the 900 GB/s of both). */
+const [links, mostGBps] = [10, 450];
 
 /** `nvidia-smi c2c -s`, or a line for each GPU as assets/node/facts sums it. The links' sum is one direction, of the GPU that has least. */
 export function link(text: string): number | undefined {
@@ -237,7 +237,7 @@ export function link(text: string): number | undefined {
         sums.splice(gpu === undefined ? sums.length : -1, gpu === undefined ? 0 : 1, added);
     }
     const least = Math.round(Math.min(...sums.map(({ sum }) => sum)));
-    return sums.length === 0 || sums.some(({ number }) => number !== links) || least > 1000 ? undefined : least;
+    return sums.length === 0 || sums.some(({ number }) => number !== links) || least > mostGBps ? undefined : least;
 }
 
 /** More than 16 TiB is no size of such a node, and no number that a text hides in 400 digits is either. */

@@ -56,26 +56,31 @@ function planned(gpus: readonly Gpu[] | undefined, counted: boolean): SmiFacts {
     const gpuName = (gpus.find(({ name }) => isGh200(name ?? "")) ?? gpus[0])?.name;
     const alike = gpus.filter(({ name }) => name === gpuName);
     const others = gpus.flatMap(({ name }) => (name === undefined || name === gpuName ? [] : [name]));
-    const hbmMiB = bound(Math.min, alike, ({ hbm }) => hbm, mostHbmMiB) || undefined;
+    const possible = possibleMiB[isGh200(gpuName ?? "") ? "gh200" : "other"];
+    const hbmMiB = bound(Math.min, alike, ({ hbm }) => hbm, possible);
     return {
         gpuName,
         gpus: counted ? alike.length : undefined,
         otherGpus: others.length === 0 ? undefined : others,
         hbmMiB,
-        hbmInUseMiB: bound(Math.max, alike, ({ used }) => used, hbmMiB),
-        hbmReservedMiB: bound(Math.max, alike, ({ reserved }) => reserved, hbmMiB),
+        hbmInUseMiB: bound(Math.max, alike, ({ used }) => used, [0, hbmMiB ?? possible[1]]),
+        hbmReservedMiB: bound(Math.max, alike, ({ reserved }) => reserved, [0, hbmMiB ?? possible[1]]),
         mig: alike.some(({ mig }) => mig === true) ? true : alike.every(({ mig }) => mig === false) ? false : undefined,
     };
 }
 
-/** No GPU of this kind has a TiB of HBM; a GB300's 288 GB are the most there is (2026). */
-const mostHbmMiB = 1024 * 1024;
+/** HBM that a GPU can have: a GH200 96 or 144 GB, and none more than a GB300's 288 (2026). */
+const possibleMiB = { gh200: [90 * 1024, 144 * 1024], other: [1, 288 * 1024] } as const;
 
 /** Undefined where one of the GPUs does not say, or says what cannot be. */
-function bound(of: (...sizes: number[]) => number, gpus: readonly Gpu[], size: (gpu: Gpu) => number | undefined, mostMiB: number | undefined) {
-    const sizes = gpus.map(size).filter((mib) => mib !== undefined);
-    const one = of(...sizes);
-    return sizes.length < gpus.length || sizes.length === 0 || one > (mostMiB ?? mostHbmMiB) ? undefined : one;
+function bound(
+    of: (...sizes: number[]) => number,
+    gpus: readonly Gpu[],
+    size: (gpu: Gpu) => number | undefined,
+    [least, most]: readonly [number, number],
+): number | undefined {
+    const sizes = gpus.map(size).filter((mib) => mib !== undefined && mib >= least && mib <= most) as number[];
+    return sizes.length < gpus.length || sizes.length === 0 ? undefined : of(...sizes);
 }
 
 /** As assets/node/facts asks, with a fallback for drivers that do not know all of it; `count` tells whether a line is missing. */

@@ -223,6 +223,10 @@ describe("nvidia-smi", () => {
         expect(nvidiaSmi(text).hbmInUseMiB).toBeUndefined();
     });
 
+    test.each(["9787 MiB", "978710 MiB", "0 MiB"])("no GH200 has %s of HBM", (size) => {
+        expect(nvidiaSmi(`NVIDIA GH200 480GB, ${size}, 5 MiB, 580.65.06\n`).hbmMiB).toBeUndefined();
+    });
+
     test("a size that one of several GPUs does not give is not known", () => {
         expect(nvidiaSmi("NVIDIA GH200 480GB, [N/A], 5 MiB, 580.65.06\nNVIDIA GH200 480GB, 97871 MiB, 5 MiB, 580.65.06\n")).toMatchObject({
             gpuName: "NVIDIA GH200 480GB",
@@ -497,10 +501,10 @@ describe("hostile text", () => {
                 const most = 16 * 1024 * 1024;
                 const bounds: [number | undefined, number, number][] = [
                     [facts.gpus, 1, 16],
-                    [facts.hbmMiB, 1, 1024 * 1024],
-                    [facts.hbmInUseMiB, 0, facts.hbmMiB ?? 1024 * 1024],
-                    [facts.hbmReservedMiB, 0, facts.hbmMiB ?? 1024 * 1024],
-                    [facts.linkGBps, 0, 1000],
+                    [facts.hbmMiB, 1, 288 * 1024],
+                    [facts.hbmInUseMiB, 0, facts.hbmMiB ?? 288 * 1024],
+                    [facts.hbmReservedMiB, 0, facts.hbmMiB ?? 288 * 1024],
+                    [facts.linkGBps, 0, 450],
                     [facts.memoryTotalMiB, 0, most],
                     [facts.hugePagesMiB, 0, most],
                     [facts.onlinedByDriverMiB, 0, most],
