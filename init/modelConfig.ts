@@ -22,6 +22,7 @@ export function modelNameProblems(model: string): Problem[] {
 }
 
 const GIB = 2 ** 30;
+const configFile = "config.json";
 
 /** A model as its files describe it. */
 export interface DescribedModel {
@@ -31,7 +32,7 @@ export interface DescribedModel {
 }
 
 /**
- * The shape of a decoder from its config.json, or from the folder that has it. Weights are those that were given, those of
+ * The shape of a decoder from its config.json, or from the folder that has it; a file of that name stands for its folder. Weights are those that were given, those of
  * the folder's files, or what follows from the sizes in config.json.
  */
 export function describeModel(place: string, givenGiB: number | undefined): DescribedModel | Problem {
@@ -44,8 +45,8 @@ export function describeModel(place: string, givenGiB: number | undefined): Desc
     let text: string;
     let folder: string | undefined;
     try {
-        folder = fs.statSync(place).isDirectory() ? place : undefined;
-        text = fs.readFileSync(folder === undefined ? place : path.join(folder, "config.json"), "utf8");
+        folder = fs.statSync(place).isDirectory() ? place : path.basename(place) === configFile ? path.dirname(place) : undefined;
+        text = fs.readFileSync(folder === undefined ? place : path.join(folder, configFile), "utf8");
     } catch (error) {
         return problem(`cannot be read (${(error as NodeJS.ErrnoException).code})`);
     }
@@ -53,7 +54,7 @@ export function describeModel(place: string, givenGiB: number | undefined): Desc
     if (config === undefined) {
         return problem("is no JSON object");
     }
-    const { attention, unknown, kvValueBytes, maxPositionTokens, weights } = readModelConfig(config);
+    const { attention, unknown, kvValueBytes, maxPositionTokens, weights } = readModelConfig({ ...quantizationBeside(folder), ...config });
     const filesGiB = folder === undefined ? undefined : weightFilesGiB(folder);
     const weightsGiB = givenGiB ?? filesGiB ?? (weights && round(weights.bytes / GIB));
     if (weightsGiB === undefined) {
@@ -82,6 +83,13 @@ export function describeModel(place: string, givenGiB: number | undefined): Desc
             ...(attention === undefined ? [`how this model caches is not known (${unknown}): its KV cache is unchecked`] : []),
         ],
     };
+}
+
+/** What older checkpoints of ModelOpt say of their quantisation in a file of its own, which vLLM reads too. */
+function quantizationBeside(folder: string | undefined): { quantization_config?: unknown } {
+    const file = folder && path.join(folder, "hf_quant_config.json");
+    const quantization = file !== undefined && fs.existsSync(file) ? parseConfig(fs.readFileSync(file, "utf8")) : undefined;
+    return quantization === undefined ? {} : { quantization_config: quantization };
 }
 
 /** The size of a folder's weights: what its index says of them all, or its safetensors files. */

@@ -45,10 +45,13 @@ export function readModelConfig(config: ModelConfig): ReadModel {
     const kvValueBytes = checkpointCacheBytes(config, text);
     const facts = { ...(maxPositionTokens !== undefined && { maxPositionTokens }), ...(kvValueBytes !== undefined && { kvValueBytes }) };
     const sizes = new Sizes(text);
-    const layers = known(() => decoderLayers(sizes));
-    return "unknown" in layers
-        ? { ...facts, attention: undefined, unknown: layers.unknown }
-        : { ...facts, attention: grouped(layers.value), ...weightsOf(config, sizes, layers.value) };
+    const read = known(() => {
+        const layers = decoderLayers(sizes);
+        return { layers, attention: grouped(layers) };
+    });
+    return "unknown" in read
+        ? { ...facts, attention: undefined, unknown: read.unknown }
+        : { ...facts, attention: read.value.attention, ...weightsOf(config, sizes, read.value.layers) };
 }
 
 /** What can be read, or why not. */
@@ -80,8 +83,14 @@ class Sizes {
         this.type = asText(config.model_type) ?? "";
     }
 
+    /** The first of these that is a number; undefined where none is. */
     maybe(...keys: string[]): number | undefined {
-        return keys.map((key) => this.config[key]).find((value): value is number => typeof value === "number" && Number.isFinite(value));
+        const key = keys.find((name) => typeof this.config[name] === "number");
+        const value = key === undefined ? undefined : (this.config[key] as number);
+        if (value !== undefined && (!Number.isInteger(value) || value < 0)) {
+            throw new Unknown(`${key} is ${value}`);
+        }
+        return value;
     }
 
     /** A whole number of one or more. */
@@ -115,11 +124,7 @@ class Sizes {
         return this.maybe("num_key_value_heads") ?? classDefaults[this.type]?.num_key_value_heads ?? this.heads;
     }
     get headDim(): number {
-        const value = this.maybe("head_dim", "attention_head_dim") ?? classDefaults[this.type]?.head_dim ?? this.hidden / this.heads;
-        if (!Number.isInteger(value) || value < 1) {
-            throw new Unknown(`head_dim is ${value}`);
-        }
-        return value;
+        return this.maybe("head_dim", "attention_head_dim") ?? classDefaults[this.type]?.head_dim ?? this.hidden / this.heads;
     }
 }
 
@@ -265,7 +270,7 @@ function latentDecoder(sizes: Sizes): Layer[] {
     const cache: Omit<AttentionLayersArgs, "layers">[] = [latentCache(sizes)];
     if (sizes.maybe("index_topk") !== undefined) {
         const width = sizes.need("index_head_dim");
-        cache.push({ kind: AttentionKind.Latent, headDim: width + (width / indexerBlock) * 4, valueBytes: 1 });
+        cache.push({ kind: AttentionKind.Latent, headDim: width + Math.floor(width / indexerBlock) * 4, valueBytes: 1 });
     }
     return range(sizes.layers).map((index) => ({ cache, matrices: () => [...latentProjections(sizes, index), ...feedForward(sizes, index)] }));
 }
@@ -486,13 +491,13 @@ const withoutGate = new Set(["nemotron", "persimmon", "phi", "gpt_neox", "starco
 
 function feedForward(sizes: Sizes, index: number): Matrix[] {
     const matrices = withoutGate.has(sizes.type) ? 2 : 3;
-    const width = sizes.type === "llama4_text" ? sizes.maybe("intermediate_size_mlp", "intermediate_size") : sizes.maybe("intermediate_size");
-    const dense = [{ module: `layers.${index}.mlp.gate_proj`, values: matrices * sizes.hidden * (width ?? sizes.need("intermediate_size")) }];
-    if (!hasExperts(sizes, index)) {
-        return dense;
-    }
+    const sparse = hasExperts(sizes, index) ? experts(sizes, `layers.${index}.mlp`, matrices) : [];
     // Gemma 4 has both in each layer.
-    return [...(sizes.type === "gemma4_text" ? dense : []), ...experts(sizes, `layers.${index}.mlp`, matrices)];
+    if (sparse.length > 0 && sizes.type !== "gemma4_text") {
+        return sparse;
+    }
+    const width = (sizes.type === "llama4_text" ? sizes.maybe("intermediate_size_mlp") : undefined) ?? sizes.need("intermediate_size");
+    return [{ module: `layers.${index}.mlp.gate_proj`, values: matrices * sizes.hidden * width }, ...sparse];
 }
 
 function hasExperts(sizes: Sizes, index: number): boolean {
@@ -535,7 +540,16 @@ function grouped(layers: Layer[]): AttentionLayersArgs[] {
         const key = JSON.stringify(cache);
         groups.set(key, { ...cache, layers: (groups.get(key)?.layers ?? 0) + 1 });
     }
-    return [...groups.values()];
+    return [...groups.values()].map(whole);
+}
+
+/** Nothing is made of sizes that cannot be. */
+function whole(group: AttentionLayersArgs): AttentionLayersArgs {
+    const wrong = Object.entries(group).find(([, value]) => typeof value === "number" && (!Number.isSafeInteger(value) || value < 1));
+    if (wrong !== undefined) {
+        throw new Unknown(`${wrong[0]} would be ${wrong[1]}`);
+    }
+    return group;
 }
 
 /** Gemma 3n and 4 have matrices for each layer's own embeddings, which are not counted here. */
@@ -543,20 +557,24 @@ const uncounted = new Set(["gemma3n_text"]);
 
 function weightsOf(config: ModelConfig, sizes: Sizes, layers: Layer[]): Pick<ReadModel, "weights"> {
     const bytesOf = quantizedWeights(config);
-    const vocabulary = sizes.maybe("vocab_size") ?? classDefaults[sizes.type]?.vocab_size;
-    if (bytesOf === undefined || vocabulary === undefined || uncounted.has(sizes.type) || (sizes.maybe("hidden_size_per_layer_input") ?? 0) > 0) {
+    const counted = known(() => {
+        if (uncounted.has(sizes.type) || (sizes.maybe("hidden_size_per_layer_input") ?? 0) > 0) {
+            throw new Unknown("each layer has embeddings of its own");
+        }
+        return { matrices: layers.flatMap((layer) => layer.matrices()), vocabulary: sizes.need("vocab_size"), hidden: sizes.hidden };
+    });
+    if (bytesOf === undefined || "unknown" in counted) {
         return {};
     }
-    const counted = known(() => layers.flatMap((layer) => layer.matrices()));
-    if ("unknown" in counted) {
-        return {};
-    }
-    const matrices = counted.value;
+    const { matrices, vocabulary, hidden } = counted.value;
     const weigh = (matrix: Matrix) => (/\.gate$/.test(matrix.module) ? 2 : bytesOf(matrix.module)) * matrix.values;
-    const embedding = 2 * vocabulary * sizes.hidden;
+    const embedding = 2 * vocabulary * hidden;
     const tied = (sizes.config.tie_word_embeddings ?? config.tie_word_embeddings ?? tiedByClass.test(sizes.type)) === true;
     const all = matrices.reduce((total, matrix) => total + weigh(matrix), 0);
     const active = matrices.reduce((total, matrix) => total + weigh(matrix) * (matrix.active ?? 1), 0);
+    if (!(all > 0) || !Number.isFinite(all)) {
+        return {};
+    }
     // Of the embeddings at the start a token reads one row, of those at the end all.
     return { weights: { bytes: all + embedding * (tied ? 1 : 2), activeBytes: active + embedding } };
 }
@@ -564,28 +582,27 @@ function weightsOf(config: ModelConfig, sizes: Sizes, layers: Layer[]): Pick<Rea
 /** Classes whose first and last embeddings are one, where config.json does not say. */
 const tiedByClass = /^(gemma|cohere)/;
 
+/** Where a longest context may stand; vLLM takes the least of them, and `model_max_length` before all. */
+const lengthKeys = ["max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length", "max_seq_length", "seq_len"];
+
 /** As vLLM derives it (config/model.py, _get_and_verify_max_len), for a model that is not pooling. */
 function longestContext(text: ModelConfig): number | undefined {
-    const sizes = new Sizes(text);
-    const most =
-        sizes.maybe("model_max_length") ??
-        least(
-            ["max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length", "max_seq_length", "seq_len"].map(
-                (key) => sizes.maybe(key) ?? (key === "max_position_embeddings" ? classDefaults[sizes.type]?.max_position_embeddings : undefined),
-            ),
-        );
+    const type = asText(text.model_type) ?? "";
+    const given = (key: string) => (typeof text[key] === "number" ? text[key] : undefined);
+    const lengths = lengthKeys.map((key) => given(key) ?? classDefaults[type]?.[key]).filter((length) => length !== undefined);
+    const most = given("model_max_length") ?? (lengths.length === 0 ? undefined : Math.min(...lengths));
     const rope = asConfig(text.rope_scaling) ?? asConfig(text.rope_parameters);
-    if (most === undefined || rope === undefined || sizes.type.includes("gemma3")) {
-        return most;
-    }
+    const scaled = most === undefined || rope === undefined || type.includes("gemma3") ? most : ropeScaled(most, rope);
+    return scaled !== undefined && scaled >= 1 && Number.isSafeInteger(Math.floor(scaled)) ? Math.floor(scaled) : undefined;
+}
+
+function ropeScaled(most: number, rope: ModelConfig): number {
     // One rope for all layers, or one for each kind of them.
-    const kinds = [rope, ...Object.values(rope)]
-        .map(asConfig)
-        .filter((kind) => kind !== undefined && (kind.rope_type ?? kind.type) !== undefined) as ModelConfig[];
+    const kinds = [rope, ...Object.values(rope)].map(asConfig).filter((kind) => kind !== undefined);
     let [longest, factor] = [most, 1];
     for (const kind of kinds) {
-        const type = asText(kind.rope_type) ?? asText(kind.type) ?? "";
-        if (["su", "longrope", "llama3"].includes(type)) {
+        const type = asText(kind.rope_type) ?? asText(kind.type);
+        if (type === undefined || ["su", "longrope", "llama3"].includes(type)) {
             continue;
         }
         factor = typeof kind.factor === "number" ? kind.factor : factor;
@@ -593,7 +610,7 @@ function longestContext(text: ModelConfig): number | undefined {
             longest = kind.original_max_position_embeddings;
         }
     }
-    return Math.floor(longest * factor);
+    return longest * factor;
 }
 
 /** FP8 caches that the checkpoint itself asks for: compressed-tensors' and ModelOpt's. */
@@ -602,11 +619,6 @@ function checkpointCacheBytes(config: ModelConfig, text: ModelConfig): number | 
     const inner = asConfig(quantization?.quantization) ?? quantization;
     const scheme = asConfig(inner?.kv_cache_scheme);
     return scheme?.num_bits === 8 || asText(inner?.kv_cache_quant_algo)?.toUpperCase() === "FP8" ? 1 : undefined;
-}
-
-function least(numbers: (number | undefined)[]): number | undefined {
-    const known = numbers.filter((number) => number !== undefined);
-    return known.length === 0 ? undefined : Math.min(...known);
 }
 
 function range(length: number): number[] {

@@ -66,7 +66,7 @@ export class VllmServer extends pulumi.ComponentResource {
         });
         const cache = args.modelCacheGiB === undefined ? undefined : modelCache(name, metadata("-models"), settings, inNamespace);
         // How long to wait is an option of the resource, so it follows from plain inputs.
-        const { modelGiB, readGiBps, warmupSeconds, shutdownSeconds } = waits.parse(args);
+        const { modelGiB, readGiBps, warmupSeconds, shutdownSeconds } = waits.parse({ ...args, modelGiB: args.modelGiB ?? args.modelShape?.weightsGiB });
         const startSeconds = startupSeconds(modelGiB, readGiBps, warmupSeconds);
         const waitSeconds = rolloutSeconds(startSeconds, shutdownSeconds);
         // Kubernetes says first that the rollout hangs, and why; then the provider ends the wait.

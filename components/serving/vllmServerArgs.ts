@@ -143,7 +143,7 @@ export interface ServingArgs {
     autoscaling?: AutoscalingArgs;
     /** Gateway API route to the API. Default: none. */
     route?: RouteArgs;
-    /** Size of the model's files in GiB, for the start-up budget. Default: 0. */
+    /** Size of the model's files in GiB, for the start-up budget. Default: modelShape's weights, and 0 without one. */
     modelGiB?: number;
     /** Speed at which they are read in GiB/s. Default: 1, a network disk's. */
     readGiBps?: number;
@@ -300,7 +300,7 @@ export const vllmServerSchema = z.strictObject({
         .default("")
         .meta({ description: "LMCache server." }),
     pinnedMiB: z.int().nonnegative().default(0).meta({ description: "Pinned buffers.", unit: "MiB" }),
-    modelGiB: z.number().nonnegative().default(0).meta({ description: "Size of the model's files.", unit: "GiB" }),
+    modelGiB: z.number().nonnegative().default(0).meta({ description: "Size of the model's files; modelShape's weights where absent.", unit: "GiB" }),
     readGiBps: z.number().positive().default(1).meta({ description: "Speed at which they are read.", unit: "GiB/s" }),
     warmupSeconds: z.number().positive().default(400).meta({ description: "Compilation and CUDA graph capture at start.", unit: "s" }),
     shutdownSeconds: z.int().positive().default(60).meta({ description: "Time for requests in flight at shutdown.", unit: "s" }),

@@ -44,7 +44,7 @@ describe("the stack file", () => {
                 "  gh200-vllm:serving:",
                 "    model: Qwen/Qwen2.5-7B-Instruct # Model as `vllm serve` takes it",
                 "    maxModelLenTokens: 8192 # Longest context",
-                "    modelGiB: 14.2 # Size of the model's files",
+                "    modelGiB: 14.2 # Size of the model's files; modelShape's weights where absent",
                 "  gh200-vllm:cluster:",
                 "    identifier: prod # Name of the cluster, constant for its life: a new address or certificate then replaces nothing",
                 "  gh200-vllm:approval:",
