@@ -103,14 +103,32 @@ export function listFiles(root: string, entry: string): string[] {
  */
 function contextFiles(root: string, entries: readonly string[], ignored: (file: string) => boolean): string[] {
     const files = new Set<string>();
+    const folders = new Set<string>();
     for (const entry of entries.flatMap((path) => matching(root, path))) {
         const { links, target } = followed(root, entry);
-        [...links, ...listFiles(root, target)].filter((file) => !ignored(file)).forEach((file) => files.add(file));
+        const found = [...links, ...listFiles(root, target)];
+        found.filter((file) => !ignored(file)).forEach((file) => files.add(file));
+        // A folder whose files are all left out is a folder of the context still.
+        found
+            .filter(ignored)
+            .flatMap((file) => foldersOf(file, target))
+            .filter((folder) => !ignored(folder))
+            .forEach((folder) => folders.add(folder));
         if (target !== "." && ignored(target) && ![...files].some((file) => file === target || file.startsWith(`${target}/`))) {
             refuse([{ path: path.join(root, entry), wrong: "is left out by the ignore file, and the Dockerfile reads it", accepted: "a file of the context" }]);
         }
     }
-    return [...files].sort();
+    const empty = [...folders].filter((folder) => ![...files, ...folders].some((other) => other !== folder && other.startsWith(`${folder}/`)));
+    return [...files, ...empty.map((folder) => `${folder}/`)].sort();
+}
+
+/** The folders that a file lies in, up to `top`. */
+function foldersOf(file: string, top: string): string[] {
+    const folder = path.dirname(file.replace(/\/$/, ""));
+    if (folder === ".") {
+        return [];
+    }
+    return folder === top ? [folder] : [folder, ...foldersOf(folder, top)];
 }
 
 /** The files that a pattern of COPY names, in Go's filepath.Match as ignore files have it; any other path is itself. */

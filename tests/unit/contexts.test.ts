@@ -138,7 +138,7 @@ describe("an ignore file", () => {
         program();
         writeTree("ctx", { ...files, ...ignore });
         return listFiles(materialise("ctx", paths, dockerfile), ".")
-            .filter((file) => !(file in ignore))
+            .filter((file) => !(file in ignore) && !file.endsWith("/"))
             .sort();
     };
 
@@ -170,6 +170,13 @@ describe("an ignore file", () => {
         const before = materialise("ctx", ["."]);
         fs.writeFileSync("ctx/deep/.env", "ANOTHER");
         expect(materialise("ctx", ["."])).toBe(before);
+    });
+
+    test("leaves a folder empty whose files alone it names", () => {
+        program();
+        writeTree("ctx", { ...files, ".dockerignore": "docs/**\ndeep\n" });
+        const folders = listFiles(materialise("ctx", ["."]), ".").filter((file) => file.endsWith("/"));
+        expect(folders).toEqual(["docs/"]);
     });
 
     test("that leaves out what the Dockerfile reads is refused in words", () => {
