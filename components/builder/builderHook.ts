@@ -1,4 +1,5 @@
 import * as pulumi from "@pulumi/pulumi";
+import { collectedProblems } from "../image/collected";
 import { refuse } from "../internal/errors";
 import { hookName } from "../internal/hookName";
 import { inContext } from "../internal/inContext";
@@ -12,7 +13,7 @@ import { builderProblems, probeBuilder, unreachableProblem } from "./probe";
 /**
  * A hook that makes the builder usable just before an image is built: it writes the builder into this
  * machine's buildx store and refuses a dead, foreign, old, emulating or untrusted daemon in one line.
- * It does not run in a preview, nor for an image that does not change.
+ * So is an image that the build takes files from and its registry no longer has. It does not run in a preview, nor for an image that does not change.
  *
  * @param component whose image it is, and the image's name: the engine refuses two hooks of one name.
  * @param announcement is said when the builder is ready and the build starts.
@@ -21,7 +22,7 @@ export function builderHook(component: pulumi.Resource, image: string, builder: 
     const connection = resolvedConnection(builder);
     return new pulumi.ResourceHook(
         hookName(component, `${image}:builder`),
-        inContext(async () => {
+        inContext(async ({ newInputs = {} }) => {
             const resolved = await connection;
             if (resolved.endpoint === "") {
                 refuse([{ path: "builder.endpoint", wrong: "is missing", accepted: "tcp://HOST:PORT of a BuildKit daemon" }]);
@@ -31,7 +32,7 @@ export function builderHook(component: pulumi.Resource, image: string, builder: 
                 refuse([unreachableProblem(resolved, error)]);
                 throw error;
             });
-            refuse(builderProblems(resolved, facts));
+            refuse([...builderProblems(resolved, facts), ...(await collectedProblems(newInputs))]);
             builders.set(resolved.endpoint, facts.id);
             const active = await withControl(resolved, (client) => listBuilds(client, true));
             if (active.length > 0) {
