@@ -1,5 +1,5 @@
 import * as pulumi from "@pulumi/pulumi";
-import { beforeEach, describe, expect, test } from "vitest";
+import { beforeEach, describe, expect, test, vi } from "vitest";
 import { dockerConfigJson } from "../../components/serving/manifests";
 import { VllmServer } from "../../components/serving/vllmServer";
 import type { VllmServerArgs } from "../../components/serving/vllmServerArgs";
@@ -210,6 +210,15 @@ describe("what is asked for is made", () => {
             expect.stringContaining("KV cache unchecked"),
             expect.stringContaining("one stream: at most"),
         ]);
+    });
+
+    test("an option that the plan cannot count is warned of, and the pod has it", async () => {
+        const warn = vi.spyOn(pulumi.log, "warn");
+        await valueOf(server({ extraArgs: ["--enable-lora", "--enforce-eager"] }).modelFit);
+        expect(warn.mock.calls.map(([line]) => line)).toEqual([
+            "serving.extraArgs: --enable-lora: loads adapters, whose weights no term of the plan contains; accepted: with room left in the plan",
+        ]);
+        warn.mockRestore();
     });
 
     test("traffic from named namespaces alone, and no fetching of models", async () => {

@@ -111,7 +111,7 @@ describe("npm run init by flags", () => {
         expect(refused.status).toBe(1);
         expect(unasked.output).toContain("--yes: is missing, and standard input is no terminal to ask at;");
         expect(unasked.status).toBe(1);
-        expect(unreached.output).toMatch(/^--builder: tcp:\/\/localhost:1: no BuildKit daemon answered within 4 s /m);
+        expect(unreached.output).toMatch(/^--builder: tcp:\/\/localhost:1: no BuildKit daemon answered within 4 s: nothing listens there /m);
         expect(unreached.output).toMatch(/^--registry: localhost:1\/vllm: no registry answers https:\/\/localhost:1\/v2\/ /m);
         expect(unreached.status).toBe(1);
         expect(fs.existsSync(stackFile("refused"))).toBe(false);
