@@ -96,7 +96,7 @@ export class CmmPlatform extends pulumi.ComponentResource {
                     image: images.lmcacheRef,
                     memoryMiB: planned.node.lmcacheMiB,
                     namespace: server.namespace,
-                    imagePullSecret: `${name}-vllm-pull`,
+                    imagePullSecret: server.imagePullSecret,
                     runtimeClassName: args.serving.runtimeClassName,
                     gpuProduct: args.serving.gpuProduct,
                 },

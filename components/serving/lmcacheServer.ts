@@ -8,6 +8,8 @@ import { namespaceName, nodeLabelValue, optionalObjectName } from "../internal/n
 import { resolve } from "../internal/resolve";
 import type { SameShape } from "../internal/sameShape";
 import { lmcachePodSpec, lmcachePort, lmcacheUrl } from "./lmcachePod";
+import { conflictReport, owned } from "./ownership";
+import { everyReplicaServes } from "./standing";
 
 export interface LmcacheServerArgs {
     /** Standalone LMCache image by digest, of an LmcacheImage. */
@@ -53,12 +55,12 @@ export class LmcacheServer extends pulumi.ComponentResource {
         super("gh200-vllm:index:LmcacheServer", name, {}, opts);
         const { image, namespace, ...known } = resolve("lmcache", lmcacheServerSchema, args);
         const labels = { "app.kubernetes.io/name": "lmcache", "app.kubernetes.io/instance": name };
-        const metadata = { name, namespace, labels };
-        const child = { parent: this };
+        const metadata = { name, namespace, labels, annotations: owned(this) };
+        const child = { parent: this, hooks: { onError: [conflictReport(this)] } };
         const deployment = new Deployment(
             name,
             {
-                metadata,
+                metadata: { ...metadata, annotations: { ...metadata.annotations, "pulumi.com/waitFor": everyReplicaServes } },
                 spec: {
                     replicas: 1,
                     // Two of them at once would be promised the same LPDDR.
@@ -67,7 +69,7 @@ export class LmcacheServer extends pulumi.ComponentResource {
                     template: { metadata: { labels }, spec: pulumi.output(known).apply((values) => lmcachePodSpec({ ...values, image })) },
                 },
             },
-            child,
+            { ...child, deleteBeforeReplace: true },
         );
         new Service(
             name,

@@ -57,6 +57,9 @@ describe("a platform", () => {
         await recorder.settled();
         const cache = recorder.only(deploymentType, "gh200-lmcache");
         expect(JSON.stringify(cache.inputs)).toContain(`"image":"atl.vultrcr.com/vllm/gh200-vllm-cmm-stages@${mockDigest("gh200-lmcache-image")}"`);
+        expect(cache.dependsOn).toEqual(expect.arrayContaining(["kubernetes:core/v1:Namespace gh200-vllm", "kubernetes:core/v1:Secret gh200-vllm-pull"]));
+        const { annotations } = cache.inputs.metadata as { annotations: Record<string, string> };
+        expect(Object.keys(annotations).sort()).toEqual(["ai.vllm.gh200/owner", "pulumi.com/waitFor"]);
         const vllm = JSON.stringify(recorder.only(deploymentType, "gh200-vllm").inputs);
         expect(vllm).toContain('{"name":"LMCACHE_REMOTE_URL","value":"lm://gh200-lmcache.vllm.svc:65432"}');
         expect(vllm).toContain('"LMCACHE_MAX_LOCAL_CPU_SIZE","value":"5"');
