@@ -1,3 +1,4 @@
+import { coerce, compare } from "semver";
 import { connectionFault, Fault } from "../internal/connectionFault";
 import type { Problem } from "../internal/errors";
 import type { BuilderConnection } from "./connection";
@@ -108,17 +109,10 @@ const mends: Partial<Record<Fault, string>> = {
     [Fault.Closed]: "set builder.caCertificate where the daemon wants TLS, or correct builder.endpoint",
 };
 
-/** Compares dotted versions with an optional leading `v`; a pre-release counts as its release. */
+/** By SemVer, with an optional leading `v` and missing numbers as 0: a release candidate is older than its release. Text that is no version is the oldest. */
 export function compareVersions(left: string, right: string): number {
-    const parse = (version: string) => (version.match(/\d+/g) ?? []).slice(0, 3).map(Number);
-    const [a, b] = [parse(left), parse(right)];
-    for (let i = 0; i < 3; i += 1) {
-        const difference = (a[i] ?? 0) - (b[i] ?? 0);
-        if (difference !== 0) {
-            return Math.sign(difference);
-        }
-    }
-    return 0;
+    const parsed = (version: string) => coerce(version, { includePrerelease: true }) ?? "0.0.0";
+    return compare(parsed(left), parsed(right));
 }
 
 function reason(text: string): string {
