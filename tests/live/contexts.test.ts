@@ -80,6 +80,7 @@ const all = "FROM scratch AS final\nCOPY . /\n";
 const cases: Record<string, Case> = {
     "an ignore file by name, at the root alone": { ignore: ".env\n", dockerfile: all },
     "any depth": { ignore: "**/.env\n**/*.pem\n", dockerfile: all },
+    "an ignore file where a folder alone is copied": { ignore: "**/.env\n**/*.pem\n", dockerfile: "FROM scratch AS final\nCOPY src /x\n" },
     "a folder, and one file of it again": { ignore: "docs\n!docs/keep.md\n", dockerfile: all },
     "everything but": { ignore: "*\n!src\nsrc/*.pem\n!a.c\n", dockerfile: all },
     "a later rule over an earlier": { ignore: "!a.c\n*.c\n!b.c\n", dockerfile: all },
