@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { ImageRelease, type ImageReleaseArgs } from "../../components/image/imageRelease";
 import { imageType, mockDigest, record, type Recorder, valueOf } from "../support/mocks";
@@ -74,22 +75,31 @@ describe("before the push, the image's own labels", () => {
     const real = { "ai.vllm.gh200.torch": "2.11.0a0", "ai.vllm.gh200.cuda": "13.2", "ai.vllm.gh200.vllm": "0.19.0" };
     const releaseTag = "/vllm/gh200-vllm-cmm/manifests/cmm-cmm";
 
+    const digestOf = (text: string) => `sha256:${createHash("sha256").update(text).digest("hex")}`;
+
+    /** An image's manifest and configuration by digest; the manifest's comes first. */
+    function documents(labels: Record<string, string>): [digest: string, text: string][] {
+        const config = JSON.stringify({ config: { Labels: labels } });
+        const manifest = JSON.stringify({ config: { digest: digestOf(config) } });
+        return [manifest, config].map((text) => [digestOf(text), text]);
+    }
+
+    let verified: string;
     /** A registry with the verified image, and with the one that has the release name now, if any. */
     function registryWith(labels: Record<string, string>, released?: Record<string, string>) {
+        const [image, named] = [documents(labels), released && documents(released)];
+        verified = image[0]![0];
+        const served = new Map([...image, ...(named ?? [])]);
         const request = vi.fn((url: string) => {
-            if (url.endsWith(releaseTag) && released === undefined) {
-                return Promise.resolve(new Response("", { status: 404, statusText: "Not Found" }));
-            }
-            const manifest = url.endsWith(releaseTag) ? "sha256:released" : "sha256:c";
-            const config = { Labels: url.endsWith("sha256:released") ? released : labels };
-            return Promise.resolve(Response.json(url.includes("/manifests/") ? { config: { digest: manifest } } : { config }));
+            const text = url.endsWith(releaseTag) ? named?.[0]?.[1] : served.get(url.split("/").at(-1) ?? "");
+            return Promise.resolve(text === undefined ? new Response("", { status: 404, statusText: "Not Found" }) : new Response(text));
         });
         vi.stubGlobal("fetch", request);
         return request;
     }
 
     const hook = async (overrides: Partial<ImageReleaseArgs> = {}) => {
-        release(overrides);
+        release({ imageRef: `atl.vultrcr.com/vllm/gh200-vllm-cmm-stages@${verified}`, ...overrides });
         await recorder.settled();
         return recorder.runHook("ImageRelease release/labels");
     };
@@ -103,8 +113,8 @@ describe("before the push, the image's own labels", () => {
         const request = registryWith(real);
         expect(await hook({ username: "pusher", password: "word" })).toBe("");
         expect(request.mock.calls.map(([url]) => url)).toEqual([
-            `https://atl.vultrcr.com/v2/vllm/gh200-vllm-cmm-stages/manifests/${digest}`,
-            "https://atl.vultrcr.com/v2/vllm/gh200-vllm-cmm-stages/blobs/sha256:c",
+            `https://atl.vultrcr.com/v2/vllm/gh200-vllm-cmm-stages/manifests/${verified}`,
+            `https://atl.vultrcr.com/v2/vllm/gh200-vllm-cmm-stages/blobs/${documents(real)[1]![0]}`,
             `https://atl.vultrcr.com/v2${releaseTag}`,
         ]);
         expect((request.mock.calls as unknown as [string, RequestInit][])[0]![1].headers).toMatchObject({
