@@ -7,6 +7,8 @@
 //   beyond it, up to the   hbm-first,       cudaMallocManaged, prefers the host, mapped for the device: read over the
 //   host limit             managed          link at the link's speed, never migrated
 //                          managed-prefetch as above it: prefetched to the device, whatever that evicts
+//   partly beyond it       one managed range: its first bytes in HBM, the rest on the host. Weights fill the HBM. The KV cache
+//                          is split at the same share in each of its segments, so that a block lies on one side in all layers.
 //   beyond both            refused, so that PyTorch frees its cache, tries again and raises torch.OutOfMemoryError
 // Exports (C). KIND is 0 weights, 1 kv, 2 other. No CUDA call is made when the library is loaded.
 //   const char* ma_version()                                    the version of this interface
@@ -43,6 +45,8 @@ namespace {
 enum Kind { WEIGHTS, KV, OTHER, KINDS };
 enum Placement { HBM_FIRST, MANAGED, MANAGED_PREFETCH };
 constexpr int DEVICES = 16;
+constexpr uint64_t GPU_PAGE = 2 << 20;      // what the driver moves and maps at once
+constexpr uint64_t SPLIT_LEAST = 64 << 20;  // a smaller segment of weights is read in full at every step: whole on one side
 const char* const KIND_NAME[] = {"weights", "kv", "other"};
 
 // The account of one kind on one device. «hbm» and «host» say where a segment was placed; CUDA has no query for residency.
@@ -57,9 +61,9 @@ constexpr uint64_t MAGIC = 0x3130414d00000001;  // layout 1; managed_mem/account
 
 struct Segment {
   size_t size;
+  size_t in_hbm;  // its first bytes; what follows lies on the host
   int device;
   uint8_t kind;
-  bool on_host;
 };
 std::mutex mu;  // guards everything below; never held across a CUDA call
 Account own_account = {MAGIC, 0, 0, 0, {}};
@@ -135,18 +139,35 @@ cudaError_t stream_of(int device, cudaStream_t* out) {
   return cudaSuccess;
 }
 
-cudaError_t take(void** out, size_t size, int device, Placement placement, bool on_host) {
-  if (placement == HBM_FIRST && !on_host) return cudaMalloc(out, size);
+// How much of a segment lies in HBM: all of it where it fits, else whole pages.
+uint64_t part_in_hbm(const Row& row, Kind kind, uint64_t size) {
+  const auto left = [](uint64_t limit, uint64_t used) { return limit > used ? limit - used : 0; };
+  const uint64_t hbm = left(row.hbm_limit, row.hbm), host = left(row.host_limit, row.host);
+  uint64_t most = hbm;
+  if (kind == KV && row.host_limit) {  // the limits' own share, or more where the host has no room for the rest
+    const long double share = (long double)row.hbm_limit / ((long double)row.hbm_limit + row.host_limit);
+    most = uint64_t(size * share) / GPU_PAGE * GPU_PAGE;
+    if (size - most > host) most = size > host ? (size - host + GPU_PAGE - 1) / GPU_PAGE * GPU_PAGE : 0;
+    if (most > hbm) most = hbm;
+  }
+  return size <= most ? size : size < SPLIT_LEAST && kind == WEIGHTS ? 0 : most / GPU_PAGE * GPU_PAGE;
+}
+
+cudaError_t take(void** out, size_t size, size_t in_hbm, int device, Placement placement) {
+  if (placement == HBM_FIRST && in_hbm == size) return cudaMalloc(out, size);
   cudaError_t error = cudaMallocManaged(out, size, cudaMemAttachGlobal);
   if (error != cudaSuccess) return error;
   const bool literal = placement == MANAGED_PREFETCH;  // the source document's policy: prefetched whatever that evicts
   const Place gpu = device_place(device);
+  char* const host_part = static_cast<char*>(*out) + in_hbm;
+  const size_t on_host = size - in_hbm, to_prefetch = literal ? size : in_hbm;
   cudaStream_t stream = nullptr;
   error = stream_of(device, &stream);
   if (!error && literal) error = cudaMemAdvise(*out, size, cudaMemAdviseSetAccessedBy, host_place());
-  if (!error && !literal) error = cudaMemAdvise(*out, size, cudaMemAdviseSetPreferredLocation, on_host ? host_place() : gpu);
-  if (!error && !literal && on_host) error = cudaMemAdvise(*out, size, cudaMemAdviseSetAccessedBy, gpu);
-  if (!error && (literal || !on_host)) error = prefetch(*out, size, gpu, stream);
+  if (!error && !literal && in_hbm) error = cudaMemAdvise(*out, in_hbm, cudaMemAdviseSetPreferredLocation, gpu);
+  if (!error && !literal && on_host) error = cudaMemAdvise(host_part, on_host, cudaMemAdviseSetPreferredLocation, host_place());
+  if (!error && !literal && on_host) error = cudaMemAdvise(host_part, on_host, cudaMemAdviseSetAccessedBy, gpu);
+  if (!error && to_prefetch) error = prefetch(*out, to_prefetch, gpu, stream);
   if (error != cudaSuccess) cudaFree(*out), *out = nullptr;
   return error;
 }
@@ -155,7 +176,7 @@ cudaError_t allocate(void** out, size_t size, int device, Kind kind) {
   *out = nullptr;
   if (size == 0) return cudaSuccess;
   if (device < 0 || device >= DEVICES) return cudaErrorInvalidDevice;
-  bool on_host;
+  size_t in_hbm;
   Placement placement;
   Row* row;
   {
@@ -163,38 +184,38 @@ cudaError_t allocate(void** out, size_t size, int device, Kind kind) {
     if (orphaned) return cudaErrorInitializationError;
     row = &account->row[kind][device];
     placement = Placement(account->placement);
-    on_host = size > row->hbm_limit || row->hbm > row->hbm_limit - size;
-    if (on_host && (size > row->host_limit || row->host > row->host_limit - size)) {
+    in_hbm = part_in_hbm(*row, kind, size);
+    const size_t on_host = size - in_hbm;
+    if (on_host > row->host_limit || (on_host && row->host > row->host_limit - on_host)) {
       count(row->refused);
       if ((row->refused & (row->refused - 1)) == 0)  // the 1st, 2nd, 4th, 8th ... so that a retry loop cannot flood the log
         fprintf(stderr, "managed_alloc: %s, device %d: refused %.3f GiB (refusal %llu); placed %.3f of %.3f GiB HBM, %.3f of %.3f GiB host\n",
                 KIND_NAME[kind], device, gib(size), (unsigned long long)row->refused, gib(row->hbm), gib(row->hbm_limit), gib(row->host), gib(row->host_limit));
       return cudaErrorMemoryAllocation;
     }
-    uint64_t& used = on_host ? row->host : row->hbm;
-    uint64_t& peak = on_host ? row->host_peak : row->hbm_peak;
-    store(used, used + size);  // taken before the driver is asked: two threads cannot both use the last of it
-    if (used > peak) store(peak, used);
+    // taken before the driver is asked: two threads cannot both use the last of it
+    store(row->hbm, row->hbm + in_hbm), store(row->host, row->host + on_host);
+    if (row->hbm > row->hbm_peak) store(row->hbm_peak, row->hbm);
+    if (row->host > row->host_peak) store(row->host_peak, row->host);
     started = true;
     account->pid = getpid();
   }
   cudaError_t error;
   {
     Scope scope(device);
-    error = take(out, size, device, placement, on_host);
+    error = take(out, size, in_hbm, device, placement);
     // A failed optional call must not surface later as the error of somebody's kernel launch.
     if (error != cudaSuccess) cudaGetLastError();
   }
   std::lock_guard<std::mutex> lock(mu);
   if (error == cudaSuccess) {
-    live[*out] = {size, device, uint8_t(kind), on_host};
+    live[*out] = {size, in_hbm, device, uint8_t(kind)};
     count(row->placed);
   } else {
-    uint64_t& used = on_host ? row->host : row->hbm;
-    store(used, used - size);
+    store(row->hbm, row->hbm - in_hbm), store(row->host, row->host - (size - in_hbm));
     count(row->failed);
-    fprintf(stderr, "managed_alloc: %s, device %d: the driver refused %.3f GiB on the %s: %s\n", KIND_NAME[kind], device, gib(size),
-            on_host ? "host" : "device", cudaGetErrorString(error));
+    fprintf(stderr, "managed_alloc: %s, device %d: the driver refused %.3f GiB on the device and %.3f GiB on the host: %s\n", KIND_NAME[kind], device, gib(in_hbm),
+            gib(size - in_hbm), cudaGetErrorString(error));
   }
   return error;
 }
@@ -222,8 +243,7 @@ cudaError_t release(void* p) {
   }
   std::lock_guard<std::mutex> lock(mu);
   Row& row = account->row[segment.kind][segment.device];
-  uint64_t& used = segment.on_host ? row.host : row.hbm;
-  store(used, used - segment.size);
+  store(row.hbm, row.hbm - segment.in_hbm), store(row.host, row.host - (segment.size - segment.in_hbm));
   count(row.freed);
   return error;
 }

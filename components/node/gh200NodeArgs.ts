@@ -53,8 +53,8 @@ export interface Gh200NodeArgs {
      */
     acknowledgeEgmHidesMemory?: boolean;
     /**
-     * Resident memory of vLLM's processes in MiB. Default: 4096. API server and engine of vLLM 0.22.1 held
-     * 2.7 GiB on an H100 (bench/runtime/RESULTS.md); the rest is room for larger models, an estimate.
+     * Resident memory of vLLM's processes in MiB. Default: 4096. API server and engine of vLLM 0.22.1 held 2,160 to 2,254 MiB
+     * of their cgroup on an H200 in every placement (bench/pod/RESULTS.md); the rest is room for larger models, an estimate.
      */
     hostProcessMiB?: number;
     /** `/dev/shm` in MiB. Default: 1024, KServe's for one GPU. */
@@ -152,7 +152,7 @@ export const gh200NodeSchema = z.strictObject({
     acknowledgeEgmHidesMemory: z.boolean().default(false).meta({ description: "A person has read that EGM hides LPDDR from Linux." }),
     hostProcessMiB: mib
         .default(4096)
-        .meta({ description: "Resident memory of vLLM's processes.", unit: "MiB", source: "2.7 GiB measured on an H100 (bench/runtime/RESULTS.md), and room" }),
+        .meta({ description: "Resident memory of vLLM's processes.", unit: "MiB", source: "2.2 GiB measured on an H200 (bench/pod/RESULTS.md), and room" }),
     shmMiB: mib.default(1024).meta({ description: "Size of /dev/shm.", unit: "MiB", source: "KServe's default for one GPU" }),
     pinnedMiB: mib.default(0).meta({ description: "Pinned buffers.", unit: "MiB" }),
     headroomMiB: mib.default(512).meta({ description: "Room between the sum and the limit.", unit: "MiB" }),

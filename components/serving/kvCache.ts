@@ -31,8 +31,10 @@ export interface CacheGroup {
 
 export interface CacheLayout {
     groups: CacheGroup[];
-    /** Tensors on one GPU, each as long as the others where there are several groups; the launcher puts each into HBM or on the host as a whole. */
+    /** Tensors on one GPU, each as long as the others where there are several groups. */
     tensors: number;
+    /** Layers that keep a cache on one GPU: the launcher leaves room for the roundings of so many tensors, the most that there can be. */
+    layers: number;
     /** Bytes of one block over all tensors of a GPU. */
     blockBytes: number;
 }
@@ -55,7 +57,7 @@ export function cacheLayout(layers: readonly AttentionLayersArgs[], terms: Cache
     const apart = blocks(merged(layers, terms), terms);
     const [first] = apart;
     if (first === undefined) {
-        return { groups: [], tensors: 0, blockBytes: 0 };
+        return { groups: [], tensors: 0, layers: 0, blockBytes: 0 };
     }
     const specs =
         terms.hybrid || apart.every((spec) => sameTokens(spec, first))
@@ -67,6 +69,7 @@ export function cacheLayout(layers: readonly AttentionLayersArgs[], terms: Cache
         return {
             groups: [group(specs[0]!)],
             tensors: sum(specs.map((spec) => share(spec.layers))),
+            layers: sum(specs.map((spec) => share(spec.layers))),
             blockBytes: sum(specs.map((spec) => share(spec.layers) * spec.pageBytes)),
         };
     }
@@ -84,7 +87,7 @@ export function cacheLayout(layers: readonly AttentionLayersArgs[], terms: Cache
     const groups = specs.flatMap((spec) =>
         Array.from({ length: Math.ceil(spec.layers / size) }, () => ({ ...group(spec), blockTokens: spec.blockTokens * (pageBytes / spec.pageBytes) })),
     );
-    return { groups, tensors: share(size), blockBytes: share(size) * pageBytes };
+    return { groups, tensors: share(size), layers: sum(specs.map((spec) => share(spec.layers))), blockBytes: share(size) * pageBytes };
 }
 
 /** Blocks that one sequence of so many tokens may need at most. */

@@ -35,7 +35,7 @@ export interface ModelFit {
 }
 
 export interface CacheFit {
-    /** KV cache of each GPU, in whole tensors on one side or the other. */
+    /** KV cache of each GPU. */
     kvMiB: number;
     kvHbmMiB: number;
     /** The largest that the budgets leave beside the weights. */
@@ -87,7 +87,7 @@ function fitCache(attention: readonly AttentionLayersArgs[], limits: EngineLimit
     if ("refused" in layout) {
         return { kvMiB: 0, kvHbmMiB: 0, mostBytes: 0, tokenBytes: 0, sequenceBytes: 0, tokens: 0, sequences: 0, refused: layout.refused };
     }
-    const most = kvCache(hbmBytes, hostBytes, layout.tensors);
+    const most = kvCache(hbmBytes, hostBytes, layout.layers);
     const kvBytes = Math.min(most.bytes, limits.kvCacheMemoryBytes ?? most.bytes);
     const available = layout.blockBytes === 0 ? 0 : Math.floor(kvBytes / layout.blockBytes);
     const { maxModelLenTokens, maxBatchedTokens } = limits;
@@ -96,7 +96,7 @@ function fitCache(attention: readonly AttentionLayersArgs[], limits: EngineLimit
     const gpus = limits.tensorParallelSize * limits.pipelineParallelSize;
     return {
         kvMiB: kvBytes / MIB,
-        kvHbmMiB: layout.tensors === 0 ? 0 : (kvBytes / MIB) * (most.tensorsInHbm / layout.tensors),
+        kvHbmMiB: Math.min(kvBytes, most.hbmBytes) / MIB,
         mostBytes: most.bytes,
         tokenBytes: perToken * gpus,
         sequenceBytes: layout.groups.length === 1 && perToken > 0 ? 0 : (needed * layout.blockBytes - maxModelLenTokens * perToken) * gpus,
@@ -106,19 +106,12 @@ function fitCache(attention: readonly AttentionLayersArgs[], limits: EngineLimit
 }
 
 /**
- * The largest cache of equal tensors: one lies in HBM or on the host as a whole. With k tensors in HBM each
- * may have hbm / k bytes and host / (tensors - k). The launcher's own rule (managed_mem/plan.py, kv_bytes).
+ * The largest cache that fits, and its part in HBM, which is filled first. A tensor can lie on both sides, so that only roundings are
+ * lost: two segments for each layer. The launcher's own rule (managed_mem/plan.py, kv_bytes).
  */
-export function kvCache(hbmBytes: number, hostBytes: number, tensors: number): { bytes: number; tensorsInHbm: number } {
-    let best = { bytes: 0, tensorsInHbm: 0 };
-    for (let k = 0; tensors > 0 && k <= tensors; k++) {
-        const tensor = Math.min(k > 0 ? Math.floor(hbmBytes / k) : Infinity, k < tensors ? Math.floor(hostBytes / (tensors - k)) : Infinity);
-        const bytes = Math.floor(tensor / segmentBytes) * segmentBytes * tensors;
-        if (bytes > best.bytes) {
-            best = { bytes, tensorsInHbm: k };
-        }
-    }
-    return best;
+export function kvCache(hbmBytes: number, hostBytes: number, layers: number): { bytes: number; hbmBytes: number } {
+    const bytes = Math.max(0, hbmBytes + hostBytes - 2 * segmentBytes * layers);
+    return { bytes, hbmBytes: Math.min(bytes, hbmBytes) };
 }
 
 export function describeFit(fit: ModelFit, limits: EngineLimits): string[] {

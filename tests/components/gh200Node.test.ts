@@ -29,14 +29,14 @@ test("a node creates nothing and says what a pod on it may be promised", async (
         await valueOf(pulumi.all([node.profile, node.hbmBudgetMiB, node.hostBudgetMiB, node.podLimitMiB, node.shmMiB, node.headroomMiB, node.description])),
     ).toEqual([
         "egm-numa",
-        77_165,
+        76_909,
         1438,
         7070,
         1024,
         512,
         [
             "profile egm-numa: Linux sees 102.9 GiB, of which 7.9 GiB is LPDDR and 472.0 GiB of LPDDR is hidden by EGM",
-            "vLLM: 75.4 GiB of HBM, 1.4 GiB of host memory",
+            "vLLM: 75.1 GiB of HBM, 1.4 GiB of host memory",
             "pod: 6.9 GiB (hostProcess 4.0 GiB + hostOverflow 1.4 GiB + shm 1.0 GiB + pinned 0.0 GiB + headroom 0.5 GiB)",
             "378.0 GiB of the declared managed memory is unproven and not promised",
         ].join("\n"),

@@ -78,7 +78,7 @@ describe("a platform", () => {
         ]);
         const modelShape = { weightsGiB: 700, layers: 80, kvHeads: 8, headDim: 128 };
         expect(refusal(() => new CmmPlatform("gh200", settledPlatform({ serving: { model: "m", modelShape } })))).toEqual([
-            expect.stringMatching(/^serving\.modelShape\.weightsGiB: 700: exceeds 89\.9 GiB of HBM/),
+            expect.stringMatching(/^serving\.modelShape\.weightsGiB: 700: exceeds 89\.7 GiB of HBM/),
         ]);
         expect(recorder.registrations).toEqual([]);
     });

@@ -202,7 +202,7 @@ describe("what is asked for is made", () => {
 
     test("the tokens that fit, where the model's size is declared", async () => {
         expect(await valueOf(server({ modelShape }).modelFit)).toEqual([
-            expect.stringContaining("tokens fit, or 143 sequences of 8192"),
+            expect.stringContaining("tokens fit, or 146 sequences of 8192"),
             expect.stringContaining("one stream: at most 244 tokens/s"),
         ]);
         expect(await valueOf(server().modelFit)).toEqual([expect.stringMatching(/^model: unchecked: serving\.modelShape is not declared, /)]);
@@ -368,12 +368,12 @@ describe("inputs are refused", () => {
         [
             "a context",
             { modelShape: { ...modelShape, weightsGiB: 76 }, maxModelLenTokens: 131_072 },
-            "serving.maxModelLenTokens: 131072: is more than the 8192 tokens whose KV cache fits 77.2 GiB of HBM and 1.4 GiB of host memory; accepted: at most 8192; lower it, or raise hostBudgetMiB",
+            "serving.maxModelLenTokens: 131072: is more than the 7456 tokens whose KV cache fits 77.2 GiB of HBM and 1.4 GiB of host memory; accepted: at most 7456; lower it, or raise hostBudgetMiB",
         ],
         [
             "a KV cache",
             { modelShape: { ...modelShape, weightsGiB: 60 }, kvCacheMemoryBytes: 2 ** 40 },
-            "serving.kvCacheMemoryBytes: 1099511627776: is more than 77.2 GiB of HBM and 1.4 GiB of host memory leave beside the weights; accepted: at most 19797114880 (18.4 GiB); lower it or leave it out",
+            "serving.kvCacheMemoryBytes: 1099511627776: is more than 77.2 GiB of HBM and 1.4 GiB of host memory leave beside the weights; accepted: at most 19623051264 (18.3 GiB); lower it or leave it out",
         ],
         [
             "GPUs",

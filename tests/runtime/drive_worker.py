@@ -1,7 +1,7 @@
 """Drives the real Worker of a real vLLM through its phases with the managed class on top. Weights and cache are plain tensors.
 
 Run by test_worker.py under the stand-in CUDA runtime. Prints one JSON object.
-  argv: JSON {weights_mib, cache_mib, layers, activations_mib, plant?}
+  argv: JSON {weights_mib, cache_mib, layers, activations_mib, tensors?, plant?}; layers of a hybrid model share fewer tensors
 """
 
 import contextlib
@@ -51,7 +51,8 @@ class Runner:
         return {f"layer.{i}": None for i in range(ask["layers"])}
 
     def _allocate_kv_cache_tensors(self, config):
-        return [torch.empty(config.bytes // ask["layers"], dtype=torch.uint8, device="cuda") for _ in range(ask["layers"])]
+        tensors = ask.get("tensors", ask["layers"])
+        return [torch.empty(config.bytes // tensors, dtype=torch.uint8, device="cuda") for _ in range(tensors)]
 
     def initialize_kv_cache(self, config):
         self.cache = self._allocate_kv_cache_tensors(config)
@@ -110,9 +111,9 @@ fake = ctypes.CDLL(None)
 
 
 def kind(tensor):
-    place = (ctypes.c_int * 5)()
+    place = (ctypes.c_int * 7)()
     fake.fake_place(ctypes.c_void_p(tensor.data_ptr()), place)
-    return list(place)  # type, device, preferred, accessed by, prefetched
+    return list(place)  # type, device, preferred by the first bytes, accessed by, prefetched, MiB that prefer the device, MiB in all
 
 
 out["places"] = {"weights": [kind(t) for t in worker.model_runner.weights], "cache": [kind(t) for t in worker.model_runner.cache],

@@ -16,7 +16,8 @@
 #include <string>
 
 namespace {
-struct Range { size_t size; int type; int device; int preferred; int accessed_by; int prefetched; };  // -2 none, -1 host, else device
+// -2 none, -1 host, else device. A range can be advised in two parts: `preferred` is of its first bytes, `on_device` counts what prefers a device.
+struct Range { size_t size; int type; int device; int preferred; int accessed_by; int prefetched; size_t on_device, populated; };
 std::mutex mu;
 std::map<uintptr_t, Range> ranges;
 std::map<std::string, long> calls, fail_at;
@@ -40,6 +41,7 @@ Range* range_of(const void* p) {
   --it;
   return uintptr_t(p) < it->first + it->second.size ? &it->second : nullptr;
 }
+uintptr_t start_of(const void* p) { return std::prev(ranges.upper_bound(uintptr_t(p)))->first; }
 cudaError_t take(const char* name, void** out, size_t n, int type) {
   std::lock_guard<std::mutex> lock(mu);
   if (n == 0 && type == cudaMemoryTypeManaged) return done(cudaErrorInvalidValue);
@@ -48,15 +50,18 @@ cudaError_t take(const char* name, void** out, size_t n, int type) {
   void* p = mmap(nullptr, n + (2 << 20), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED) return done(cudaErrorMemoryAllocation);
   if (type == cudaMemoryTypeDevice) used[current] += n;
-  ranges[uintptr_t(p)] = {n, type, current, -2, -2, -2};
+  ranges[uintptr_t(p)] = {n, type, current, -2, -2, -2, 0, 0};
   *out = p;
   return cudaSuccess;
 }
 cudaError_t advise(const void* p, size_t n, cudaMemoryAdvise advice, int place) {
   std::lock_guard<std::mutex> lock(mu);
   Range* r = range_of(p);
-  if (fails("cudaMemAdvise") || !r || r->type != cudaMemoryTypeManaged || n > r->size) return done(cudaErrorInvalidValue);
-  if (advice == cudaMemAdviseSetPreferredLocation) r->preferred = place;
+  if (fails("cudaMemAdvise") || !r || r->type != cudaMemoryTypeManaged || uintptr_t(p) + n > start_of(p) + r->size) return done(cudaErrorInvalidValue);
+  if (advice == cudaMemAdviseSetPreferredLocation) {
+    if (uintptr_t(p) == start_of(p)) r->preferred = place;
+    if (place >= 0) r->on_device += n;
+  }
   if (advice == cudaMemAdviseSetAccessedBy) r->accessed_by = place;
   return cudaSuccess;
 }
@@ -65,7 +70,7 @@ cudaError_t prefetch(const void* p, size_t n, int place, cudaStream_t stream) {
   Range* r = range_of(p);
   // On the legacy stream a prefetch would break a capture: the segment source must bring its own.
   if (fails("cudaMemPrefetchAsync") || !r || r->type != cudaMemoryTypeManaged || n > r->size || !stream) return done(cudaErrorInvalidValue);
-  if (place >= 0 && r->prefetched < 0) used[place] += r->size;  // populated there
+  if (place >= 0 && r->prefetched < 0) used[place] += n, r->populated = n;  // populated there
   r->prefetched = place;
   return cudaSuccess;
 }
@@ -79,11 +84,12 @@ void fake_fail(const char* name, long nth) { std::lock_guard<std::mutex> lock(mu
 long fake_calls(const char* name) { std::lock_guard<std::mutex> lock(mu); return calls[name]; }
 size_t fake_used(int device) { std::lock_guard<std::mutex> lock(mu); return used[device]; }
 size_t fake_live() { std::lock_guard<std::mutex> lock(mu); return ranges.size(); }
-int fake_place(const void* p, int out[5]) {
+int fake_place(const void* p, int out[7]) {
   std::lock_guard<std::mutex> lock(mu);
   Range* r = range_of(p);
   if (!r) return -1;
   out[0] = r->type, out[1] = r->device, out[2] = r->preferred, out[3] = r->accessed_by, out[4] = r->prefetched;
+  out[5] = int(r->on_device >> 20), out[6] = int(r->size >> 20);
   return 0;
 }
 
@@ -100,7 +106,7 @@ cudaError_t cudaFree(void* p) {
   auto it = ranges.find(uintptr_t(p));
   if (fails("cudaFree") || it == ranges.end()) return done(cudaErrorInvalidValue);
   if (it->second.type == cudaMemoryTypeDevice) used[it->second.device] -= it->second.size;
-  else if (it->second.prefetched >= 0) used[it->second.prefetched] -= it->second.size;
+  else if (it->second.prefetched >= 0) used[it->second.prefetched] -= it->second.populated;
   munmap(p, it->second.size + (2 << 20));
   ranges.erase(it);
   return cudaSuccess;

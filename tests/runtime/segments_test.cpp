@@ -22,7 +22,7 @@ static int refused_before_limits() { CHECK(ma_weights_malloc(M, 0, nullptr) == n
 static int placed_in_order() {
   ma_limit(0, 0, 10 * M, 6 * M);
   void *a = ma_weights_malloc(8 * M, 0, nullptr), *b = ma_weights_malloc(4 * M, 0, nullptr), *c = ma_weights_malloc(2 * M, 0, nullptr), *d = ma_weights_malloc(3 * M, 0, nullptr);
-  int p[5];
+  int p[7];
   CHECK(a && b && c && !d);
   fake_place(a, p); CHECK(p[0] == cudaMemoryTypeDevice);
   fake_place(b, p); CHECK(p[0] == cudaMemoryTypeManaged && p[2] == -1 && p[3] == 0);  // prefers the host, mapped for the device
@@ -30,6 +30,26 @@ static int placed_in_order() {
   CHECK(field(0, 0, HBM) == uint64_t(10 * M) && field(0, 0, HOST) == uint64_t(4 * M));
   ma_free(a, 0, 0, nullptr), ma_free(b, 0, 0, nullptr), ma_free(c, 0, 0, nullptr);
   CHECK(field(0, 0, HBM) == 0 && field(0, 0, HOST) == 0 && field(0, 0, HBM_PEAK) == uint64_t(10 * M) && fake_live() == 0);
+  return 0;
+}
+
+static int split_at_a_page() {
+  ma_limit(0, 1, 100 * M, 200 * M), ma_limit(1, 1, 100 * M, 300 * M);
+  int p[7];
+  void* a = ma_weights_malloc(150 * M, 1, nullptr);  // weights fill the HBM
+  fake_place(a, p); CHECK(a && p[0] == cudaMemoryTypeManaged && p[2] == 1 && p[3] == 1 && p[5] == 100 && field(0, 1, HBM) == uint64_t(100 * M) && field(0, 1, HOST) == uint64_t(50 * M));
+  void* b = ma_weights_malloc(63 * M, 1, nullptr);
+  fake_place(b, p); CHECK(b && p[2] == -1 && p[5] == 0);
+  void* small = ma_kv_malloc(4 * M, 1, nullptr);  // a quarter of the cache's limits is HBM, less than a page of this one
+  fake_place(small, p); CHECK(small && p[5] == 0 && p[2] == -1);
+  void *c = ma_kv_malloc(198 * M, 1, nullptr), *d = ma_kv_malloc(198 * M, 1, nullptr);
+  fake_place(c, p); CHECK(c && p[5] == 48 && p[2] == 1);  // a quarter of 198 in whole pages
+  fake_place(d, p); CHECK(d && p[5] == 52 && field(1, 1, HBM) <= uint64_t(100 * M) && field(1, 1, HOST) <= uint64_t(300 * M));  // the host has room for 146 more
+  CHECK(!ma_kv_malloc(2 * M, 1, nullptr) && field(1, 1, REFUSED) == 1);
+  CHECK(fake_used(1) == size_t(200 * M));
+  for (void* x : {a, b, small, c, d}) ma_free(x, 0, 1, nullptr);
+  CHECK(field(0, 1, HBM) + field(0, 1, HOST) + field(1, 1, HBM) + field(1, 1, HOST) == 0 && fake_used(1) == 0 && fake_live() == 0);
+  ma_limit(0, 1, 0, 0), ma_limit(1, 1, 0, 0);
   return 0;
 }
 
@@ -55,7 +75,7 @@ static int device_and_mode_restored() {
   ma_limit(0, 1, 4 * M, 4 * M);
   cudaSetDevice(0);
   void *p = ma_weights_malloc(3 * M, 1, nullptr), *q = ma_weights_malloc(3 * M, 1, nullptr);
-  int now, place[5];
+  int now, place[7];
   cudaGetDevice(&now), fake_place(q, place);
   CHECK(p && q && now == 0 && place[3] == 1 && fake_used(1) == size_t(3 * M) && fake_capture_mode() == cudaStreamCaptureModeGlobal);
   ma_free(p, 0, 1, nullptr), ma_free(q, 0, 1, nullptr);
@@ -138,7 +158,7 @@ static int account_is_shared() {
 int main() {
   setvbuf(stdout, nullptr, _IOLBF, 0);
 #define RUN(f) do { if (f()) return 1; cases++; printf("ok %s\n", #f); } while (0)
-  RUN(no_call_at_load); RUN(refused_before_limits); RUN(placed_in_order); RUN(rolled_back_on_every_error); RUN(device_and_mode_restored); RUN(edges);
+  RUN(no_call_at_load); RUN(refused_before_limits); RUN(placed_in_order); RUN(rolled_back_on_every_error); RUN(split_at_a_page); RUN(device_and_mode_restored); RUN(edges);
   RUN(threads_never_exceed_the_limit); RUN(child_of_a_fork_keeps_out); RUN(account_is_shared);
   printf("%d cases\n", cases);
   return 0;

@@ -115,7 +115,7 @@ def user(**environment):
 
 def test_plan_of_a_gh200():
     made = plan.make(user(), measured())
-    assert made.hbm_reserve == int(96 * GIB * 0.04) and made.hbm == 95 * GIB - 768 * MIB - made.hbm_reserve
+    assert made.hbm_reserve == int(96 * GIB * 0.04) and made.hbm == 94 * GIB - made.hbm_reserve
     assert made.host == 400 * GIB - 16 * GIB and made.total == 96 * GIB + made.host
 
 
@@ -138,13 +138,12 @@ def test_reserve_grows_with_what_vllm_measures():
     assert plan.hbm_reserve(100 * GIB, 2 * GIB) == 2 * GIB
 
 
-@pytest.mark.parametrize("hbm, host, tensors", [(100, 50, 8), (7, 0, 3), (0, 9, 4), (3, 300, 80), (95, 378, 80), (0, 0, 4)])
-def test_kv_bytes_fit_tensor_by_tensor(hbm, host, tensors):
-    size = plan.kv_bytes(hbm * GIB, host * GIB, tensors, 2 * MIB) // tensors
-    in_hbm = min(tensors, hbm * GIB // size) if size else 0
-    assert (tensors - in_hbm) * size <= host * GIB
-    more = size + 2 * MIB  # one step larger does not fit
-    assert (tensors - min(tensors, hbm * GIB // more)) * more > host * GIB
+@pytest.mark.parametrize("hbm, host, layers", [(100, 50, 8), (7, 0, 3), (0, 9, 4), (3, 300, 80), (95, 378, 80), (0, 0, 4)])
+def test_kv_bytes_fit_in_any_number_of_tensors(hbm, host, layers):
+    size = plan.kv_bytes(hbm * GIB, host * GIB, layers, 2 * MIB)
+    for tensors in {1, 2, layers}:
+        rounded = -(-size // tensors // (2 * MIB)) * 2 * MIB * tensors
+        assert rounded <= (hbm + host) * GIB and (size > 0) is (hbm + host > 0)
 
 
 def node(root, name, cpus, free, reclaimable=0):

@@ -14,7 +14,7 @@ def test_under_sanitizers(sanitizer):
     program = build(f"segments-{sanitizer[0]}", *SOURCES, flags=("-O1", f"-fsanitize={sanitizer}", "-Wno-misleading-indentation"))
     done = subprocess.run([program], capture_output=True, text=True, env={"FAKE_DEVICES": "2"}, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
-    assert "9 cases" in done.stdout and "Sanitizer" not in done.stderr
+    assert "10 cases" in done.stdout and "Sanitizer" not in done.stderr
 
 
 @pytest.mark.parametrize("cuda", [12, 13])
@@ -25,13 +25,15 @@ def test_compiles_against_the_headers_of(cuda):
 
 
 PLANTED = {
-    "a failed advice that keeps the budget": ("store(used, used - size);\n    count(row->failed);", "count(row->failed);"),
+    "a failed advice that keeps the budget": ("store(row->hbm, row->hbm - in_hbm), store(row->host, row->host - (size - in_hbm));\n    count(row->failed);", "count(row->failed);"),
     "a failed advice that leaks the memory": ("if (error != cudaSuccess) cudaFree(*out), *out = nullptr;", "if (error != cudaSuccess) *out = nullptr;"),
     "a stale last error": ("if (error != cudaSuccess) cudaGetLastError();", ""),
-    "an overflow segment that prefers the device": ("on_host ? host_place() : gpu", "gpu"),
+    "an overflow segment that prefers the device": ("on_host, cudaMemAdviseSetPreferredLocation, host_place()", "on_host, cudaMemAdviseSetPreferredLocation, gpu"),
     "a device that is not restored": ("if (changed_) cudaSetDevice(previous_);", ""),
     "a prefetch on the legacy stream": ("return cudaMemPrefetchAsync(p, n, to, 0, stream);", "return cudaMemPrefetchAsync(p, n, to, 0, nullptr);"),
-    "a limit that is checked and taken apart": ("store(used, used + size);  //", "//"),
+    "a limit that is checked and taken apart": ("store(row->hbm, row->hbm + in_hbm), store(row->host, row->host + on_host);", ""),
+    "a split segment that is prefetched as a whole": ("to_prefetch = literal ? size : in_hbm", "to_prefetch = size"),
+    "a cache that is split anew in each segment": ("size * share", "size"),
     "a child of a fork that calls the driver": ("    orphaned = true;\n", ""),
 }
 

@@ -15,7 +15,7 @@ describe("the committed stacks", () => {
     test("gh200: the pod gets what Linux still has, not the 475 GiB that were declared", () => {
         const plan = planNode(nodeOf("gh200"));
         expect(plan.profile).toBe("egm-numa");
-        expect(plan.hbmBudgetMiB).toBe(77_165);
+        expect(plan.hbmBudgetMiB).toBe(76_909);
         expect(plan.hostBudgetMiB).toBe(1438);
         expect(plan.podLimitMiB).toBe(7070);
         expect(plan.unprovenMiB).toBe(387_091);
@@ -33,7 +33,7 @@ describe("the committed stacks", () => {
 
 test("the defaults are the source document's part, with no overflow beyond the HBM", () => {
     const plan = planNode(plain);
-    expect(plan.hbmBudgetMiB).toBe(97_871 - 1103 - 768 - 3915);
+    expect(plan.hbmBudgetMiB).toBe(97_871 - 1103 - 1024 - 3915);
     expect(plan.podTermsMiB).toEqual({ hostProcess: 4096, hostOverflow: 0, shm: 1024, pinned: 0, headroom: 512 });
 });
 

@@ -247,14 +247,14 @@ describe("a bad answer", () => {
 
     test("of a model that does not fit says by how much, in the terms of the flags", () => {
         expect(answerLines({ ...completeAnswers, "model-config": path.join(models, "llama-3.1-8b.json"), weights: "900" })).toEqual([
-            "--weights: 900: exceeds 89.9 GiB of HBM and 104.4 GiB of host memory by 705.7 GiB; accepted: weights that fit; take more GPUs, or quantise",
+            "--weights: 900: exceeds 89.7 GiB of HBM and 104.4 GiB of host memory by 705.9 GiB; accepted: weights that fit; take more GPUs, or quantise",
         ]);
         // 352.6 GiB more could be declared.
         expect(answerLines({ ...completeAnswers, "model-config": path.join(models, "llama-3.1-8b.json"), weights: "400" })).toEqual([
-            "--weights: 400: exceeds 89.9 GiB of HBM and 104.4 GiB of host memory by 205.7 GiB; accepted: weights that fit; raise --managed, take more GPUs, or quantise",
+            "--weights: 400: exceeds 89.7 GiB of HBM and 104.4 GiB of host memory by 205.9 GiB; accepted: weights that fit; raise --managed, take more GPUs, or quantise",
         ]);
         expect(answerLines({ ...completeAnswers, "model-config": path.join(models, "deepseek-v3.json"), weights: "none" })).toEqual([
-            expect.stringMatching(/^--model-config: \S+deepseek-v3\.json: exceeds 89\.9 GiB of HBM and 104\.4 GiB of host memory by 432\.4 GiB; /),
+            expect.stringMatching(/^--model-config: \S+deepseek-v3\.json: exceeds 89\.7 GiB of HBM and 104\.4 GiB of host memory by 432\.7 GiB; /),
         ]);
     });
 

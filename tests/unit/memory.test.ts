@@ -86,8 +86,8 @@ test("reserves are an eighth of LPDDR up to 16 GiB, and 4 percent of HBM", () =>
 
 describe("of the HBM only what remains is promised", () => {
     test("driver, others, CUDA context and reserve come first", () => {
-        expect(hbmTerms(profiles["egm-numa"])).toEqual({ driver: 1103, inUse: 14_920, context: 768, reserve: 3915, budget: 77_165 });
-        expect(hbmTerms({ ...profiles.driver, hbmInUseMiB: 0, hbmReservedMiB: 591 })).toMatchObject({ driver: 591, context: 768, budget: 92_597 });
+        expect(hbmTerms(profiles["egm-numa"])).toEqual({ driver: 1103, inUse: 14_920, context: 1024, reserve: 3915, budget: 76_909 });
+        expect(hbmTerms({ ...profiles.driver, hbmInUseMiB: 0, hbmReservedMiB: 591 })).toMatchObject({ driver: 591, context: 1024, budget: 92_341 });
     });
 
     // The launcher's side of the same cards: tests/runtime/test_account.py.
@@ -109,9 +109,9 @@ describe("475 GiB of managed memory", () => {
         expect(plan).toEqual({
             profile: "egm-numa",
             view: { lpddrMiB: 8_080, onlinedHbmMiB: 97_280, hiddenMiB: 483_328, totalMiB: 105_360 },
-            hbmBudgetMiB: 77_165,
+            hbmBudgetMiB: 76_909,
             hbmReserveMiB: 3915,
-            gpuMemoryUtilization: 0.797,
+            gpuMemoryUtilization: 0.794,
             hostBudgetMiB: 1438,
             podTermsMiB: { hostProcess: 4096, hostOverflow: 1438, shm: 1024, pinned: 0, headroom: 512 },
             podLimitMiB: 7070,
@@ -124,7 +124,7 @@ describe("475 GiB of managed memory", () => {
         expect(podExcessMiB(plan)).toBe(0);
         expect(describePlan(plan)).toEqual([
             "profile egm-numa: Linux sees 102.9 GiB, of which 7.9 GiB is LPDDR and 472.0 GiB of LPDDR is hidden by EGM",
-            "vLLM: 75.4 GiB of HBM, 1.4 GiB of host memory",
+            "vLLM: 75.1 GiB of HBM, 1.4 GiB of host memory",
             "pod: 6.9 GiB (hostProcess 4.0 GiB + hostOverflow 1.4 GiB + shm 1.0 GiB + pinned 0.0 GiB + headroom 0.5 GiB)",
             "378.0 GiB of the declared managed memory is unproven and not promised",
         ]);
@@ -139,7 +139,7 @@ describe("475 GiB of managed memory", () => {
         }
         expect(describePlan(planMemory(profiles.driver, demand))).toEqual([
             "profile driver: Linux sees 478.6 GiB, of which 478.6 GiB is LPDDR",
-            "vLLM: 75.4 GiB of HBM, 379.4 GiB of host memory",
+            "vLLM: 75.1 GiB of HBM, 379.4 GiB of host memory",
             "pod: 384.9 GiB (hostProcess 4.0 GiB + hostOverflow 379.4 GiB + shm 1.0 GiB + pinned 0.0 GiB + headroom 0.5 GiB)",
         ]);
     });

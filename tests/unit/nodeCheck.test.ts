@@ -187,7 +187,7 @@ describe("node:check", () => {
         };
         const [container] = job.spec.template.spec.containers;
         expect(container!.resources.limits.memory).toBe(`${8080 - 1010}Mi`);
-        expect(container!.command.slice(-2)).toEqual(["--hbm-mib=77165", `--most-mib=${Math.round((8080 - 1010) * 1.5)}`]);
+        expect(container!.command.slice(-2)).toEqual(["--hbm-mib=76909", `--most-mib=${Math.round((8080 - 1010) * 1.5)}`]);
         expect(job.spec.backoffLimit).toBe(0);
     }, 60_000);
 });

@@ -282,16 +282,13 @@ def _read_gpu(nvml, handle: ctypes.c_void_p, simulated: str) -> Gpu | None:
     )
 
 
-def kv_bytes(hbm: int, host: int, tensors: int, rounding: int) -> int:
-    """The largest KV cache of equal tensors that fits: a tensor lies in HBM or on the host as a whole.
+def kv_bytes(hbm: int, host: int, layers: int, rounding: int) -> int:
+    """The largest KV cache that fits, however many tensors vLLM makes of it: at most one for each layer.
 
-    With k tensors in HBM each may have hbm / k bytes and host / (tensors - k): the best k decides.
+    A tensor can lie on both sides, so that only roundings are lost: PyTorch rounds each up, and each is split at a whole page.
     """
-    if tensors == 0:
-        return 0
-    best = 0
-    for k in range(tensors + 1):
-        in_hbm = hbm // k if k else None
-        on_host = host // (tensors - k) if k < tensors else None
-        best = max(best, min(size for size in (in_hbm, on_host) if size is not None))
-    return max(0, best // rounding * rounding) * tensors
+    return max(0, hbm + host - kv_rounding(layers, rounding))
+
+
+def kv_rounding(layers: int, rounding: int) -> int:
+    return 2 * rounding * layers

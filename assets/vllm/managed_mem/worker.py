@@ -100,8 +100,8 @@ class ManagedWorker(Worker):
         # What activations and graphs need beyond the planned reserve is taken from the cache, or the first large batch would find no memory.
         hbm = max(0, min(self._hbm, self._free - reserve) - weights.hbm)
         host = max(0, self._settings.host - weights.host)
-        self._limit(KV, hbm, host)
-        most = plan.kv_bytes(hbm, host, len(self.get_kv_cache_spec()), SEGMENT_ROUNDING)
+        layers = len(self.get_kv_cache_spec())
+        most = plan.kv_bytes(hbm, host, layers, SEGMENT_ROUNDING)
         if asked:
             kv = asked
         elif self._settings.utilization_given:
@@ -113,6 +113,8 @@ class ManagedWorker(Worker):
                 f"--kv-cache-memory-bytes: {format_size(kv)}: more than {format_size(hbm)} HBM and {format_size(host)} host are left; "
                 f"accepted: up to {format_size(most)}; lower it or leave it out"
             )
+        placed = kv + plan.kv_rounding(layers, SEGMENT_ROUNDING)  # what lies in HBM as a whole needs no host budget
+        self._limit(KV, min(hbm, placed), max(0, placed - hbm))
         say(f"device {self._index}: weights {format_size(weights.hbm)} HBM + {format_size(weights.host)} host; KV cache {format_size(kv)} of {format_size(hbm)} HBM + {format_size(host)} host")
         return kv
 
