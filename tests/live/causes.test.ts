@@ -10,8 +10,7 @@ import { LiveSandbox, type Machine } from "./liveSandbox";
 import type { Answer } from "./programCopy";
 
 /*
- * What fails ends with its true cause in one line: real API server, kubelet, containerd, BuildKit and registry. The wrapper around a
- * dead engine is vLLM's own text (tests/fixtures/vllm), printed by the stand-in server; everything else says its own words.
+ * What fails ends with its true cause in one line: real API server, kubelet, containerd, BuildKit and registry, in their own words.
  */
 const MINUTE = 60_000;
 /** Long enough for the fault to show. */
@@ -26,11 +25,6 @@ beforeAll(async () => {
     sandbox = new LiveSandbox(process.env.GH200_TEST_SANDBOX);
     sandbox.start();
     machine = await sandbox.machine();
-    // What vLLM's API server prints when its engine is gone.
-    const wrapper = fs.readFileSync(path.resolve(__dirname, "../fixtures/vllm/api-server-wrapper.txt"), "utf8");
-    machine.program.edit("sandbox/sources/vllm/vllm/entrypoints/cli/main.py", (text) =>
-        text.replace("sys.exit(core.exitcode or 1)", `sys.stderr.write(${JSON.stringify(wrapper)})\n        sys.exit(1)`),
-    );
     const answer = await machine.up();
     expect(answer.status, answer.output.slice(-4000)).toBe(0);
     released = String((await machine.outputs()).deployRef);
@@ -38,11 +32,11 @@ beforeAll(async () => {
 // A sandbox that was given is left as it is.
 afterAll(() => (process.env.GH200_TEST_SANDBOX === undefined ? sandbox?.down() : sandbox?.forget()), 10 * MINUTE);
 
-function up(use: string, serving: Record<string, unknown> = {}): Promise<Answer> {
+function up(use: string): Promise<Answer> {
     return machine.upWith(
         machine.configOf((config) => {
             config["gh200-vllm:image"] = { ...config["gh200-vllm:image"], use };
-            config["gh200-vllm:serving"] = { ...config["gh200-vllm:serving"], ...SHORT_WAIT, ...serving };
+            config["gh200-vllm:serving"] = { ...config["gh200-vllm:serving"], ...SHORT_WAIT };
         }),
     );
 }
@@ -55,17 +49,6 @@ function causeLine(answer: Answer, begins: RegExp): string {
     console.log(line!.trim());
     return line!;
 }
-
-test(
-    "a pod that dies behind 65 lines of wrapper, by the engine's refusal",
-    async () => {
-        const answer = await up(released, { kvCacheMemoryBytes: 2 ** 50 });
-        const line = causeLine(answer, /pod gh200-vllm-\S+: /);
-        expect(line).toMatch(/the launcher refused: --kv-cache-memory-bytes: .*HBM.*; accepted: /);
-        expect(answer.output).toContain("log (APIServer pid=1) RuntimeError: Engine core initialization failed. See root cause above.");
-    },
-    10 * MINUTE,
-);
 
 test(
     "a digest with 403 in it, which the registry does not have, and whose credentials are right",
@@ -111,8 +94,8 @@ test(
         machine.program.edit("assets/vllm/build/stages/managed-alloc", (text) => text.replace("\nnvcc -O3", `\n${killer}nvcc -O3`));
         const answer = await machine.up();
         const line = causeLine(answer, /# build-managed-alloc failed: /);
-        expect(line).toContain(
-            "# build-managed-alloc failed: a compiler was killed for want of memory: nvcc error : 'cicc' died due to signal 9 (Kill signal); lower stages.maxJobs.build-managed-alloc",
+        expect(line).toMatch(
+            /# build-managed-alloc failed: a compiler was killed for want of memory: (Killed|nvcc error : 'cicc' died due to signal 9 \(Kill signal\)); lower stages\.maxJobs\.build-managed-alloc/,
         );
     },
     10 * MINUTE,
