@@ -42,10 +42,13 @@ export class NativeRoot {
         // The hashes there are the other machine's.
         const versions = fs.readFileSync(compiler, "utf8").match(/^nvidia[^ ]*/gm)!;
         const pip = ["--quiet", "--disable-pip-version-check", "--no-cache-dir", "--only-binary", ":all:"];
+        const site = path.join(this.folder, "venv/lib/python*/site-packages/nvidia/cu13/include");
         for (const [command, ...args] of [
             ["python3", "-m", "venv", path.join(this.folder, "venv")],
             [path.join(this.folder, "venv/bin/pip"), "install", ...pip, "--requirement", packages],
             [path.join(this.folder, "venv/bin/pip"), "install", ...pip, "--no-deps", "--target", cuda, ...versions],
+            // The toolkit's mathematical libraries, as PyTorch's wheels have them; the compiler and its headers stay the base's own.
+            ["sh", "-c", `cp -an ${site}/. ${cuda}/nvidia/cu13/include/`],
         ] as [string, ...string[]][]) {
             const { status } = spawnSync(command, args, { stdio: ["ignore", "inherit", "inherit"] });
             if (status !== 0) {
