@@ -74,6 +74,20 @@ test("the base's label names the compiler that is installed", () => {
     expect(read("sandbox", "base", "cuda.txt")).toContain(`nvidia-cuda-nvcc==${config.config.Labels["ai.vllm.gh200.nvcc"]} `);
 });
 
+test("the base's constraints contradict the locks, as the real base's do, and nothing that installs is held to them", () => {
+    const constraints = read("sandbox", "base", "root", "etc", "pip", "constraint.txt");
+    const locked = [read("sandbox", "wheelhouse", "locks", "runtime.txt"), read("sandbox", "wheelhouse", "locks", "triton.txt")].join("");
+    for (const name of ["numpy", "triton"]) {
+        const version = (text: string): string => new RegExp(`^${name}==(\\S+)`, "m").exec(text)![1]!;
+        expect(version(locked), name).not.toBe(version(constraints));
+    }
+    // The stages and `final` stand on `base`; LMCache's own image is installed by two scripts that clear it themselves.
+    expect(read("assets", "vllm", "Dockerfile")).toMatch(/^FROM \$\{BASE_IMAGE\} AS base\nENV PIP_CONFIG_FILE=\S+ PIP_CONSTRAINT=$/m);
+    for (const script of ["vllm/build/common/pip-install", "lmcache/install"]) {
+        expect(read("assets", script).match(/^.*python3 -m pip install /gm)).toEqual(["PIP_CONSTRAINT= python3 -m pip install "]);
+    }
+});
+
 test("every script parses", () => {
     const scripts = [path.join(vllm, "build"), path.join(root, "assets", "lmcache"), path.join(root, "sandbox", "base")]
         .flatMap((folder) => files(folder))

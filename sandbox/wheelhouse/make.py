@@ -15,10 +15,10 @@ LOCKS = {
     "build.txt": ["stand-in-build-dependency"],
     "flashinfer.txt": ["stand-in-tvm-ffi"],
     "triton.txt": ["triton"],
-    "runtime.txt": ["stand-in-runtime-dependency"],
-    "lmcache.txt": ["stand-in-runtime-dependency"],
+    "runtime.txt": ["stand-in-runtime-dependency", "numpy"],
+    "lmcache.txt": ["stand-in-runtime-dependency", "numpy"],
 }
-VERSIONS = {"triton": "3.6.0+stand.in"}
+VERSIONS = {"triton": "3.6.0+stand.in", "numpy": "2.2.6+stand.in"}
 SCRIPTS = {
     "stand-in-build-dependency": {
         "auditwheel": """#!/bin/sh

@@ -49,6 +49,13 @@ class Tensor:
             ctypes.memmove(self._address, item * self._count, ctypes.sizeof(self._items))
         return self
 
+    def numpy(self):
+        try:
+            import numpy  # noqa: F401
+        except ImportError:
+            raise RuntimeError("Numpy is not available") from None
+        return list(self._items)
+
     def sum(self):
         return SimpleNamespace(item=lambda: sum(self._items))
 
