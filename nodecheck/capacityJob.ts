@@ -1,4 +1,11 @@
+import type { z } from "zod";
+import { gpuTolerations } from "../components/serving/manifests";
+import { vllmServerSchema } from "../components/serving/vllmServerArgs";
 import type { PlannedNode } from "../components/node/planNode";
+
+/** Where the stack's own server runs, as the section gh200-vllm:serving says it. */
+const podSchema = vllmServerSchema.pick({ gpuProduct: true, runtimeClassName: true, tolerations: true }).strip();
+type CapacityPod = z.input<typeof podSchema>;
 
 /**
  * A Job that runs assets/node/capacity on a GH200: how much host memory managed memory really reaches. It
@@ -9,9 +16,10 @@ import type { PlannedNode } from "../components/node/planNode";
  * Pages that it does not charge end at `most`, which with EGM on is one and a half times that, so that a
  * path into hidden memory shows without endangering the node.
  */
-export function capacityJob(image: string, script: string, { plan, memory }: PlannedNode): object {
+export function capacityJob(image: string, script: string, { plan, memory }: PlannedNode, serving: CapacityPod = {}): object {
     const limitMiB = plan.view.lpddrMiB - plan.systemReserveMiB;
     const mostMiB = memory.egmEnabled ? Math.round(limitMiB * 1.5) : limitMiB;
+    const { gpuProduct, runtimeClassName, tolerations } = podSchema.parse(serving);
     const resources = { cpu: "4", memory: `${limitMiB}Mi`, "nvidia.com/gpu": "1" };
     return {
         apiVersion: "batch/v1",
@@ -25,9 +33,9 @@ export function capacityJob(image: string, script: string, { plan, memory }: Pla
                 spec: {
                     restartPolicy: "Never",
                     automountServiceAccountToken: false,
-                    runtimeClassName: "nvidia",
-                    nodeSelector: { "kubernetes.io/arch": "arm64", "nvidia.com/gpu.product": "NVIDIA-GH200-480GB" },
-                    tolerations: [{ key: "nvidia.com/gpu", operator: "Exists", effect: "NoSchedule" }],
+                    ...(runtimeClassName !== "" && { runtimeClassName }),
+                    nodeSelector: { "kubernetes.io/arch": "arm64", "nvidia.com/gpu.product": gpuProduct },
+                    tolerations: gpuTolerations(tolerations),
                     securityContext: { runAsNonRoot: true, runAsUser: 2000, runAsGroup: 0, seccompProfile: { type: "RuntimeDefault" } },
                     containers: [
                         {

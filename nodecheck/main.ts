@@ -34,7 +34,14 @@ function main(args: string[]): number {
     const image = option("--capacity-job");
     if (image !== undefined) {
         process.stdout.write(
-            yaml.stringify(capacityJob(image, fs.readFileSync(path.join(root, "assets/node/capacity"), "utf8"), planned(option("--stack") ?? "gh200"))),
+            yaml.stringify(
+                capacityJob(
+                    image,
+                    fs.readFileSync(path.join(root, "assets/node/capacity"), "utf8"),
+                    planned(option("--stack") ?? "gh200"),
+                    sectionOf(option("--stack") ?? "gh200", "serving"),
+                ),
+            ),
         );
         return 0;
     }
@@ -99,12 +106,16 @@ function report(facts: NodeFacts, stack: string | undefined): number {
 const standardPod = { hostProcessMiB: 4096, shmMiB: 1024, pinnedMiB: 0, headroomMiB: 512, lmcacheMiB: 0, builderMiB: 0, builderPlace: "elsewhere" } as const;
 
 function planned(stack: string): ReturnType<typeof planNode> {
+    return planNode(sectionOf(stack, "node") as Gh200NodeArgs);
+}
+
+function sectionOf(stack: string, section: string): object {
     const file = path.join(root, `Pulumi.${stack}.yaml`);
     if (!fs.existsSync(file)) {
         throw new Unanswered(`--stack: ${stack}: there is no ${path.basename(file)}`);
     }
-    const { config } = yaml.parse(fs.readFileSync(file, "utf8")) as { config: Record<string, unknown> };
-    return planNode((config["gh200-vllm:node"] ?? {}) as Gh200NodeArgs);
+    const { config } = yaml.parse(fs.readFileSync(file, "utf8")) as { config: Record<string, object | undefined> };
+    return config[`gh200-vllm:${section}`] ?? {};
 }
 
 try {

@@ -108,7 +108,7 @@ function factsOf(parent: Gh200Node, name: string, probe: NonNullable<ResolvedGh2
                 // A running Pod counts as ready, and has said nothing yet.
                 annotations: { "pulumi.com/waitFor": "jsonpath={.status.phase}=Succeeded" },
             },
-            spec: factsPodSpec({ ...probe, script, image: probe.image ?? "", gpuProduct: "NVIDIA-GH200-480GB" }),
+            spec: factsPodSpec({ ...probe, script, image: probe.image ?? "" }),
         },
         { parent, customTimeouts: { create: "3m" } },
     );

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { isDigestReference } from "../image/reference";
-import { namespaceName, objectName } from "../internal/names";
+import { namespaceName, nodeLabelValue, objectName } from "../internal/names";
 import type { SameShape } from "../internal/sameShape";
 import { BuilderPlace } from "./memory";
 
@@ -93,6 +93,8 @@ export interface NodeProbeArgs {
     image?: string;
     /** pod: Secret in its namespace with the credentials of the image. Default: none. */
     imagePullSecret?: string;
+    /** pod: value of the node label `nvidia.com/gpu.product`. Default: `NVIDIA-GH200-480GB`; CmmPlatform gives serving.gpuProduct. */
+    gpuProduct?: string;
     /** pod: name of the node. Default: any node of the product. */
     nodeName?: string;
     /** pod: namespace that allows privileged pods. Default: `kube-system`. */
@@ -118,6 +120,7 @@ const probeSchema = z
         imagePullSecret: objectName.optional().meta({ description: "pod: Secret with the image's credentials." }),
         nodeName: objectName.optional().meta({ description: "pod: name of the node; any node of the product where absent." }),
         namespace: namespaceName.default("kube-system").meta({ description: "pod: namespace that allows privileged pods." }),
+        gpuProduct: nodeLabelValue.default("NVIDIA-GH200-480GB").meta({ description: "pod: node label nvidia.com/gpu.product." }),
         runtimeClassName: objectName.optional().meta({ description: "pod: RuntimeClass; none is needed for the facts." }),
         run: z.int().positive().default(1).meta({ description: "Raise it to measure again." }),
     })

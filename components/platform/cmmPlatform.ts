@@ -10,6 +10,7 @@ import { registryHost, releaseRepository, releaseTag } from "../image/reference"
 import { assetsFolder } from "../internal/assets";
 import { inputName, problemLine, refuse } from "../internal/errors";
 import { Gh200Node } from "../node/gh200Node";
+import type { Gh200NodeArgs } from "../node/gh200NodeArgs";
 import { planNode } from "../node/planNode";
 import { lmcacheUrl } from "../serving/lmcachePod";
 import { LmcacheServer } from "../serving/lmcacheServer";
@@ -65,7 +66,7 @@ export class CmmPlatform extends pulumi.ComponentResource {
         const nodeArgs = { ...args.node, builderMiB: Math.round((args.stages?.builderMemoryGiB ?? 0) * 1024) };
         const planned = planNode(nodeArgs);
         refuse(servingFitProblems(platform.serving, planned));
-        const node = new Gh200Node(`${name}-node`, nodeArgs, { parent: this });
+        const node = new Gh200Node(`${name}-node`, withProduct(nodeArgs, args.serving.gpuProduct), { parent: this });
         const { use } = platform.image;
         const images = use === undefined ? buildImages(this, name, platform) : adoptedImage(use);
         const cached = planned.node.lmcacheMiB > 0 && use === undefined;
@@ -99,6 +100,7 @@ export class CmmPlatform extends pulumi.ComponentResource {
                     imagePullSecret: server.imagePullSecret,
                     runtimeClassName: args.serving.runtimeClassName,
                     gpuProduct: args.serving.gpuProduct,
+                    tolerations: args.serving.tolerations,
                 },
                 { parent: this },
             );
@@ -262,4 +264,9 @@ function revisionArg(source: string): string {
 
 function mapValues<A, B>(record: Record<string, A>, map: (value: A) => B): Record<string, B> {
     return Object.fromEntries(Object.entries(record).map(([key, value]) => [key, map(value)]));
+}
+
+/** The facts Pod looks for the product that the server runs on, where the node says none of its own. */
+function withProduct(node: Gh200NodeArgs, gpuProduct: pulumi.Input<string> | undefined): Gh200NodeArgs {
+    return node.probe === undefined || typeof gpuProduct !== "string" ? node : { ...node, probe: { gpuProduct, ...node.probe } };
 }

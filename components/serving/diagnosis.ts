@@ -301,7 +301,8 @@ function lastWords(log: string): string | undefined {
     const last = log
         .trimEnd()
         .split("\n")
-        .filter((line) => /\S/.test(line))
+        // What the launcher says of its plan is no cause of an end.
+        .filter((line) => /\S/.test(line) && !/managed-mem: (?!refused: )/.test(line))
         .at(-1);
     return last?.trim().slice(0, 300);
 }

@@ -1,5 +1,7 @@
 import type { types } from "@pulumi/kubernetes";
 import type { Input } from "@pulumi/pulumi";
+import { gpuTolerations } from "./manifests";
+import type { TolerationArgs } from "./vllmServerArgs";
 
 export interface LmcachePod {
     image: Input<string>;
@@ -8,6 +10,7 @@ export interface LmcachePod {
     imagePullSecret: string;
     runtimeClassName: string;
     gpuProduct: string;
+    tolerations: TolerationArgs[];
 }
 
 /** The port that LMCache's own documentation uses. */
@@ -27,7 +30,7 @@ export function lmcachePodSpec(pod: LmcachePod): types.input.core.v1.PodSpec {
         ...(pod.runtimeClassName !== "" && { runtimeClassName: pod.runtimeClassName }),
         ...(pod.imagePullSecret !== "" && { imagePullSecrets: [{ name: pod.imagePullSecret }] }),
         nodeSelector: { "kubernetes.io/arch": "arm64", "nvidia.com/gpu.product": pod.gpuProduct },
-        tolerations: [{ key: "nvidia.com/gpu", operator: "Exists", effect: "NoSchedule" }],
+        tolerations: gpuTolerations(pod.tolerations),
         securityContext: { runAsNonRoot: true, runAsUser: 2000, runAsGroup: 0, fsGroup: 0, seccompProfile: { type: "RuntimeDefault" } },
         containers: [
             {

@@ -7,6 +7,7 @@ import { isDigestReference } from "../image/reference";
 import { namespaceName, nodeLabelValue, optionalObjectName } from "../internal/names";
 import { resolve } from "../internal/resolve";
 import type { SameShape } from "../internal/sameShape";
+import { type TolerationArgs, tolerationSchema } from "./vllmServerArgs";
 import { lmcachePodSpec, lmcachePort, lmcacheUrl } from "./lmcachePod";
 import { conflictReport, owned } from "./ownership";
 import { everyReplicaServes } from "./standing";
@@ -26,6 +27,8 @@ export interface LmcacheServerArgs {
     runtimeClassName?: pulumi.Input<string>;
     /** Value of the node label `nvidia.com/gpu.product`: it lies on a GH200 for its LPDDR. Default: `NVIDIA-GH200-480GB`. */
     gpuProduct?: pulumi.Input<string>;
+    /** Taints that the pod tolerates besides the GPU's. Default: none. */
+    tolerations?: pulumi.Input<TolerationArgs[]>;
 }
 
 export const lmcacheServerSchema = z.strictObject({
@@ -36,6 +39,7 @@ export const lmcacheServerSchema = z.strictObject({
     cpus: z.int().positive().default(4),
     runtimeClassName: optionalObjectName.default(""),
     gpuProduct: nodeLabelValue.default("NVIDIA-GH200-480GB"),
+    tolerations: z.array(tolerationSchema).default([]),
 });
 const shapesAgree: SameShape<pulumi.Unwrap<LmcacheServerArgs>, z.input<typeof lmcacheServerSchema>> = true;
 void shapesAgree;

@@ -111,10 +111,7 @@ export function podSpec(pod: VllmPod): PodSpec {
         ...(pod.priorityClassName !== "" && { priorityClassName: pod.priorityClassName }),
         nodeSelector: { ...pod.nodeSelector, "kubernetes.io/arch": "arm64", "nvidia.com/gpu.product": pod.gpuProduct },
         affinity: onePodPerNode(pod.name),
-        tolerations: [
-            { key: "nvidia.com/gpu", operator: "Exists", effect: "NoSchedule" },
-            ...pod.tolerations.map((toleration) => ({ ...toleration, operator: toleration.value === undefined ? "Exists" : "Equal" })),
-        ],
+        tolerations: gpuTolerations(pod.tolerations),
         terminationGracePeriodSeconds: preStopSeconds + pod.shutdownSeconds + exitMarginSeconds,
         securityContext: {
             runAsNonRoot: true,
@@ -158,6 +155,14 @@ export function podSpec(pod: VllmPod): PodSpec {
             ...(pod.hfTokenSecret === "" ? [] : [{ name: "hf-token", secret: { secretName: pod.hfTokenSecret, defaultMode: 0o440 } }]),
         ],
     };
+}
+
+/** The GPU's own taint, and what else was asked for. */
+export function gpuTolerations(tolerations: readonly TolerationArgs[]): types.input.core.v1.Toleration[] {
+    return [
+        { key: "nvidia.com/gpu", operator: "Exists", effect: "NoSchedule" },
+        ...tolerations.map((toleration) => ({ ...toleration, operator: toleration.value === undefined ? "Exists" : "Equal" })),
+    ];
 }
 
 /** The memory plan is a node's: two pods that both overflow would be promised the same LPDDR. */

@@ -4,6 +4,7 @@ import { inContext } from "../internal/inContext";
 import { type ClusterAccess, kubeConfig } from "./clusterAccess";
 import { selectorLabels } from "./manifests";
 import { diagnose, type PodTerms, together, uncreated } from "./diagnosis";
+import { rootCause } from "./rootCause";
 
 /** What is known of a rollout once it runs. */
 export interface Rollout {
@@ -84,17 +85,22 @@ async function causes(owner: string, { namespace, access, terms }: Rollout): Pro
 const tailLines = 1000;
 
 /**
- * The first log that is there. In a crash loop the kubelet removes a container between its status and its log, and
- * says so where the log would be; the next container's is the same by then.
+ * The first log that says why its container ended, else the first that is there. In a crash loop the kubelet removes a container
+ * between its status and its log, and says so where the log would be; and the one that it starts has said nothing of an end yet.
  */
 export async function firstLog(...reads: (() => Promise<string>)[]): Promise<string> {
+    let first = "";
     for (const read of reads) {
         const log = await read();
-        if (log !== "" && !log.startsWith("unable to retrieve container logs")) {
+        if (log === "" || log.startsWith("unable to retrieve container logs")) {
+            continue;
+        }
+        if (rootCause(log) !== undefined) {
             return log;
         }
+        first ||= log;
     }
-    return "";
+    return first;
 }
 
 function time(when: Date | string | undefined): number {

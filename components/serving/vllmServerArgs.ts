@@ -198,7 +198,7 @@ export interface VllmServerArgs extends ServingArgs {
 
 const count = z.int({ error: "is no whole number" }).positive();
 
-const tolerationSchema = z.strictObject({
+export const tolerationSchema = z.strictObject({
     key: z.string().refine(isLabelKey, { error: "is no key of a taint; accepted: NAME or DOMAIN/NAME" }),
     value: z.string().refine(isLabelValue, { error: "is no value of a taint; accepted: letters, digits, dots, dashes and underscores" }).optional(),
     effect: z.enum(TaintEffect, { error: "accepted: NoSchedule, PreferNoSchedule or NoExecute" }).optional(),

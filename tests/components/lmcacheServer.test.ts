@@ -65,6 +65,23 @@ describe("a platform", () => {
         expect(vllm).toContain('"LMCACHE_MAX_LOCAL_CPU_SIZE","value":"5"');
     });
 
+    test("lets every pod of it look for the stack's own product, and tolerate what its server tolerates", async () => {
+        recorder = await record({ preview: true });
+        const probe = { method: "pod", image: `registry.example.com/tools@sha256:${"1".repeat(64)}` } as const;
+        const tolerations = [{ key: "team", value: "ml", effect: "NoSchedule" as const }];
+        const serving = { ...settledPlatform().serving, gpuProduct: "NVIDIA-GH200-144G-HBM3e", tolerations };
+        new CmmPlatform("gh200", settledPlatform({ node: { ...node, probe }, serving }));
+        await recorder.settled();
+        const facts = recorder.only("kubernetes:core/v1:Pod", "gh200-node-facts").inputs.spec as Record<string, unknown>;
+        expect(facts.nodeSelector).toEqual({ "nvidia.com/gpu.product": "NVIDIA-GH200-144G-HBM3e" });
+        const cache = recorder.only(deploymentType, "gh200-lmcache").inputs.spec as { template: { spec: Record<string, unknown> } };
+        expect(cache.template.spec.nodeSelector).toEqual({ "kubernetes.io/arch": "arm64", "nvidia.com/gpu.product": "NVIDIA-GH200-144G-HBM3e" });
+        expect(cache.template.spec.tolerations).toEqual([
+            { key: "nvidia.com/gpu", operator: "Exists", effect: "NoSchedule" },
+            { key: "team", value: "ml", effect: "NoSchedule", operator: "Equal" },
+        ]);
+    });
+
     test("without it has none, and vLLM no connector", async () => {
         new CmmPlatform("gh200", settledPlatform());
         await recorder.settled();

@@ -10,7 +10,8 @@ import { LiveSandbox, type Machine } from "./liveSandbox";
 import type { Answer } from "./programCopy";
 
 /*
- * What fails ends with its true cause in one line: real API server, kubelet, containerd, BuildKit and registry, in their own words.
+ * What fails ends with its true cause in one line: real API server, kubelet, containerd, BuildKit and registry. The wrapper around a
+ * dead engine is vLLM's own text (tests/fixtures/vllm), printed by the stand-in server; everything else says its own words.
  */
 const MINUTE = 60_000;
 /** Long enough for the fault to show. */
@@ -25,6 +26,11 @@ beforeAll(async () => {
     sandbox = new LiveSandbox(process.env.GH200_TEST_SANDBOX);
     sandbox.start();
     machine = await sandbox.machine();
+    // What vLLM's API server prints when its engine is gone.
+    const wrapper = fs.readFileSync(path.resolve(__dirname, "../fixtures/vllm/api-server-wrapper.txt"), "utf8");
+    machine.program.edit("sandbox/sources/vllm/vllm/entrypoints/cli/main.py", (text) =>
+        text.replace("sys.exit(core.exitcode or 1)", `sys.stderr.write(${JSON.stringify(wrapper)})\n        sys.exit(1)`),
+    );
     const answer = await machine.up();
     expect(answer.status, answer.output.slice(-4000)).toBe(0);
     released = String((await machine.outputs()).deployRef);
@@ -32,11 +38,11 @@ beforeAll(async () => {
 // A sandbox that was given is left as it is.
 afterAll(() => (process.env.GH200_TEST_SANDBOX === undefined ? sandbox?.down() : sandbox?.forget()), 10 * MINUTE);
 
-function up(use: string): Promise<Answer> {
+function up(use: string, serving: Record<string, unknown> = {}): Promise<Answer> {
     return machine.upWith(
         machine.configOf((config) => {
             config["gh200-vllm:image"] = { ...config["gh200-vllm:image"], use };
-            config["gh200-vllm:serving"] = { ...config["gh200-vllm:serving"], ...SHORT_WAIT };
+            config["gh200-vllm:serving"] = { ...config["gh200-vllm:serving"], ...SHORT_WAIT, ...serving };
         }),
     );
 }
@@ -51,6 +57,17 @@ function causeLine(answer: Answer, begins: RegExp): string {
 }
 
 test(
+    "a pod that dies behind 65 lines of wrapper, by the engine's refusal",
+    async () => {
+        const answer = await up(released, { kvCacheMemoryBytes: 2 ** 50 });
+        const line = causeLine(answer, /pod gh200-vllm-\S+: /);
+        expect(line).toMatch(/the launcher refused: --kv-cache-memory-bytes: .*HBM.*; accepted: /);
+        expect(answer.output).toContain("log (APIServer pid=1) RuntimeError: Engine core initialization failed. See root cause above.");
+    },
+    10 * MINUTE,
+);
+
+test(
     "a digest with 403 in it, which the registry does not have, and whose credentials are right",
     async () => {
         const line = causeLine(await up(`${released.split("@")[0]}@sha256:403${"4".repeat(61)}`), /pod gh200-vllm-\S+: /);
@@ -61,7 +78,7 @@ test(
 );
 
 test(
-    "a registry whose authority the node does not know",
+    "a registry whose certificate the node does not trust",
     async () => {
         const folder = temporaryFolder();
         writeCertificatePair(folder, "unknown");

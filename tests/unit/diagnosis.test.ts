@@ -50,7 +50,7 @@ describe("the cause comes first, in one line", () => {
             waiting("ErrImagePull", "dial tcp 10.0.0.1:443: connection refused"),
             [],
             "",
-            `image ${image} cannot be pulled: registry: nothing listens there (dial tcp 10.0.0.1:443: connection refused); start the registry, or correct registry.address`,
+            `image ${image} cannot be pulled: docker.io: nothing listens there (dial tcp 10.0.0.1:443: connection refused); start the registry, or correct registry.address`,
         ],
         [
             "a crash loop",

@@ -7,6 +7,8 @@ import { parseFacts, splitSections } from "../../components/node/facts";
 import { asScriptOutput, egmDriver, egmOff, recommended, savedNodes, sourceDocument } from "../support/nodeTexts";
 import { repositoryRoot } from "../support/stackFile";
 import { temporaryFolders, writeTree } from "../support/temporaryFolder";
+import { planNode } from "../../components/node/planNode";
+import { capacityJob } from "../../nodecheck/capacityJob";
 
 const folder = temporaryFolders();
 const tsx = path.join(repositoryRoot, "node_modules", ".bin", "tsx");
@@ -190,6 +192,19 @@ describe("node:check", () => {
         expect(container!.command.slice(-2)).toEqual(["--hbm-mib=76909", `--most-mib=${Math.round((8080 - 1010) * 1.5)}`]);
         expect(job.spec.backoffLimit).toBe(0);
     }, 60_000);
+
+    test("the capacity Job runs where the stack's server runs", () => {
+        const [image, script, node] = ["image", "print()", planNode({ egmEnabled: false, coherentMode: "driver" })];
+        const spec = (serving: object) =>
+            (capacityJob(image, script, node, serving) as { spec: { template: { spec: Record<string, unknown> } } }).spec.template.spec;
+        expect(spec({})).toMatchObject({ runtimeClassName: "nvidia", nodeSelector: { "nvidia.com/gpu.product": "NVIDIA-GH200-480GB" } });
+        const own = spec({ model: "m", gpuProduct: "NVIDIA-GH200-144G-HBM3e", runtimeClassName: "", tolerations: [{ key: "team" }] });
+        expect(own).toMatchObject({
+            nodeSelector: { "nvidia.com/gpu.product": "NVIDIA-GH200-144G-HBM3e" },
+            tolerations: [{}, { key: "team", operator: "Exists" }],
+        });
+        expect(own).not.toHaveProperty("runtimeClassName");
+    });
 });
 
 /**

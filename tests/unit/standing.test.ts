@@ -72,10 +72,20 @@ describe("what was changed by hand", () => {
     });
 });
 
+test("of a container that has only begun the log of the one before it is read, which says why it ended", async () => {
+    const [begun, ended] = [
+        "managed-mem: memory shown to vLLM     2.00 GiB",
+        "(EngineCore pid=7) managed-mem: refused: weights: need more; accepted: less\n(APIServer pid=1) RuntimeError: cancelled",
+    ];
+    const of = (log: string) => () => Promise.resolve(log);
+    expect(await firstLog(of(begun), of(ended), of(""))).toBe(ended);
+    expect(await firstLog(of(begun), of(""), of("unable to retrieve container logs for x"))).toBe(begun);
+});
+
 test("of a container that the kubelet removed meanwhile the next one's log is read", async () => {
     const gone = "unable to retrieve container logs for containerd://fe41d96f5ed2";
-    const [never, log] = [() => Promise.reject(new Error("not asked")), () => Promise.resolve("managed-mem: refused")];
-    expect(await firstLog(() => Promise.resolve(gone), log, never)).toBe("managed-mem: refused");
+    const [never, log] = [() => Promise.reject(new Error("not asked")), () => Promise.resolve("managed-mem: refused: X: 1; accepted: 2")];
+    expect(await firstLog(() => Promise.resolve(gone), log, never)).toBe("managed-mem: refused: X: 1; accepted: 2");
     expect(
         await firstLog(
             () => Promise.resolve(""),
