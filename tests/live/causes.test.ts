@@ -78,22 +78,22 @@ test(
 );
 
 test(
-    "a registry whose certificate the node does not trust",
+    "a registry whose authority the node does not know",
     async () => {
+        // Not loopback, for which containerd falls back to plain HTTP.
+        const address = Object.values(os.networkInterfaces())
+            .flatMap((found) => found ?? [])
+            .find(({ internal, family }) => !internal && family === "IPv4")?.address;
         const folder = temporaryFolder();
-        writeCertificatePair(folder, "unknown");
+        writeCertificatePair(folder, "unknown", address);
         const [cert, key] = ["pem", "key"].map((kind) => fs.readFileSync(path.join(folder, `unknown.${kind}`)));
         const server = https.createServer({ cert, key }, (_, response) => response.end());
         await new Promise<void>((listening) => server.listen(0, "0.0.0.0", listening));
         try {
-            // Not loopback, for which containerd falls back to plain HTTP.
-            const address = Object.values(os.networkInterfaces())
-                .flatMap((found) => found ?? [])
-                .find(({ internal, family }) => !internal && family === "IPv4")?.address;
             const host = `${address}:${(server.address() as AddressInfo).port}`;
             const line = causeLine(await up(`${host}/vllm/x@sha256:${"1".repeat(64)}`), /pod gh200-vllm-\S+: /);
             expect(line).toContain(`${host}: its certificate `);
-            expect(line).toMatch(/x509: certificate signed by unknown authority|doesn't contain any IP SANs|certificate is valid for/);
+            expect(line).toMatch(/x509: certificate signed by unknown authority/);
             expect(line).not.toContain("credentials");
         } finally {
             server.close();
