@@ -10,13 +10,13 @@ of the image as JSON). Ready is a completed generation. Needs root. Exit status 
 """
 
 import ctypes
+import dataclasses
 import glob
 import json
 import os
 import re
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import threading
@@ -26,6 +26,7 @@ import urllib.request
 from pathlib import Path
 
 MIB = 1 << 20
+LAUNCHER_FOLDER = "/opt/gh200"  # where the image has it
 UNITS = {"Mi": MIB, "Gi": 1 << 30, "Ki": 1 << 10, "": 1}
 CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x00020000, 16384, 1 << 18
 
@@ -102,7 +103,7 @@ def start(container: dict, volumes: dict, user: dict, group: Cgroup, folder: Pat
         os.setgid(user["runAsGroup"])
         os.setuid(user["runAsUser"])
 
-    command = container.get("command", ["/opt/gh200/vllm_managed_mem.py"])  # the image's ENTRYPOINT
+    command = container.get("command", [f"{LAUNCHER_FOLDER}/vllm_managed_mem.py"])  # the image's ENTRYPOINT
     return subprocess.Popen([*command, *container["args"]], env=environment, stdout=log, stderr=subprocess.STDOUT, preexec_fn=enter, cwd=folder / "cache")
 
 
@@ -118,14 +119,12 @@ def generate(model: str, words: int, tokens: int, seed: int) -> str:
 
 
 def accounts(pids: list[int]) -> dict:
-    """The launcher's own account, of every engine process: bytes placed at most, and the limits, by kind."""
-    rows = {}
-    for file in {path for pid in pids for path in glob.glob(f"/proc/{pid}/root/dev/shm/managed-mem-*/account-{pid}")}:
-        data = Path(file).read_bytes()
-        for kind, name in enumerate(("weights", "kv", "other")):
-            row = struct.unpack_from("<11Q", data, 32 + kind * 16 * 88)
-            rows[name] = dict(zip(("hbm", "host", "hbm_limit", "host_limit", "hbm_peak", "host_peak", "placed", "freed", "refused", "failed", "ooms"), row))
-    return rows
+    """The launcher's own account of the engine, by kind. One GPU: a second one's rows would overwrite the first's."""
+    sys.path.insert(0, LAUNCHER_FOLDER)
+    from managed_mem import account
+
+    folders = {folder for pid in pids for folder in glob.glob(f"/proc/{pid}/root/dev/shm/managed-mem-*")}
+    return {kind: dataclasses.asdict(row) for folder in folders for _pid, _simulated, kind, _device, row in account.read(folder)}
 
 
 def processes(pids: list[int]) -> list[dict]:

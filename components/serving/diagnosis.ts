@@ -1,5 +1,6 @@
 import { connectionFault, Fault } from "../internal/connectionFault";
 import { registryHost } from "../image/reference";
+import { gib } from "../node/describe";
 import { lastOfLauncher, rootCause } from "./rootCause";
 
 /**
@@ -343,8 +344,4 @@ function cut(text: string): string {
 function oneLine(text: string): string {
     const flat = text.replace(/\s+/g, " ").trim();
     return flat.length > 400 ? `${flat.slice(0, 397)}...` : flat;
-}
-
-function gib(mib: number): string {
-    return `${(mib / 1024).toFixed(1)} GiB`;
 }

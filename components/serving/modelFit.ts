@@ -2,6 +2,7 @@
  * What a model needs and what is left for its KV cache, from the memory plan. Pure functions; a
  * ceiling of the token rate from bytes and bandwidths, never a promise.
  */
+import { gib } from "../node/describe";
 import { cacheLayout, type CacheTerms, longestSequence, sequenceBlocks, tokenBytes } from "./kvCache";
 import type { AttentionLayersArgs } from "./modelShapeArgs";
 
@@ -143,8 +144,4 @@ function describeCache(cache: CacheFit | undefined, limits: EngineLimits, each: 
 
 function round(value: number): number {
     return Number(value.toPrecision(4));
-}
-
-function gib(mib: number): string {
-    return `${(mib / 1024).toFixed(1)} GiB`;
 }

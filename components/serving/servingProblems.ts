@@ -1,4 +1,5 @@
 import { inputName, type Problem } from "../internal/errors";
+import { gib } from "../node/describe";
 import { describeFit, type EngineLimits, fitModel, type ModelFit } from "./modelFit";
 import { AttentionKind, attentionLayers, type ResolvedModelShape } from "./modelShapeArgs";
 import { jsonValue, lastValue, parseVllmArguments } from "./vllmArguments";
@@ -224,8 +225,4 @@ function cacheProblems({ kvCacheMemoryBytes, maxModelLenTokens }: ServingSetting
         ];
     }
     return [];
-}
-
-function gib(mib: number): string {
-    return `${(mib / 1024).toFixed(1)} GiB`;
 }

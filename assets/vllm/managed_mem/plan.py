@@ -249,10 +249,11 @@ def read_nvml() -> Gpu:
 
 
 def _visible(nvml) -> list[ctypes.c_void_p]:
-    count = ctypes.c_uint()
     told = os.environ.get("CUDA_VISIBLE_DEVICES")
     if told is None:
-        names = [str(i) for i in range(count.value)] if not nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)) else []
+        count = ctypes.c_uint()
+        nvml.nvmlDeviceGetCount_v2(ctypes.byref(count))  # stays 0 where it fails
+        names = [str(i) for i in range(count.value)]
     else:
         names = [name.strip() for name in told.split(",") if name.strip()]
     handles = []
