@@ -8,7 +8,8 @@
 //   host limit             managed          link at the link's speed, never migrated
 //                          managed-prefetch as above it: prefetched to the device, whatever that evicts
 //   partly beyond it       one managed range: its first bytes in HBM, the rest on the host. Weights fill the HBM. The KV cache
-//                          is split at the same share in each of its segments, so that a block lies on one side in all layers.
+//                          is split at the same share in each of its segments. Where keys and values are two halves of a tensor
+//                          (FlashAttention), a block can have its keys in HBM and its values on the host (decision 0102).
 //   beyond both            refused, so that PyTorch frees its cache, tries again and raises torch.OutOfMemoryError
 // Exports (C). KIND is 0 weights, 1 kv, 2 other. No CUDA call is made when the library is loaded.
 //   const char* ma_version()                                    the version of this interface
