@@ -159,7 +159,8 @@ def terms(out: dict, environment: dict, shm: int) -> list[dict]:
         ("host: overflow", host, on_host),
         ("host: /dev/shm", shm, most["shmem"]),
         ("host: processes and pinned", out["limitMiB"] - host - shm - headroom, most["unreclaimable"] - most["shmem"] - on_host),
-        ("host: all, headroom left alone", out["limitMiB"] - headroom, out["cgroup"]["peakMiB"]),
+        ("host: all but page cache", out["limitMiB"] - headroom, most["unreclaimable"]),
+        ("host: peak, page cache too", out["limitMiB"], out["cgroup"]["peakMiB"]),  # which the kernel drops where the limit is near
     ]
     return [{"term": term, "promisedMiB": promised, "usedMiB": used, "kept": used <= promised} for term, promised, used in rows]
 
