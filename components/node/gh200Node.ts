@@ -10,6 +10,7 @@ import { factsPodSpec } from "./factsPod";
 import { type NodeFacts, parseFacts, splitSections } from "./facts";
 import type { Gh200NodeArgs, ResolvedGh200Node } from "./gh200NodeArgs";
 import { memoryProfiles } from "./memory";
+import { nodeState, sshTo } from "./nodeState";
 import { memoryPicture } from "./picture";
 import { type PlannedNode, planNode } from "./planNode";
 import { judge, managedPath, measureNode, verdictLines } from "./verdict";
@@ -51,7 +52,7 @@ export class Gh200Node extends pulumi.ComponentResource {
         super("gh200-vllm:index:Gh200Node", name, {}, opts);
         const planned = planNode(args);
         const { plan, memory, node } = planned;
-        const facts = node.probe === undefined ? undefined : factsOf(this, name, node.probe).apply((text) => parseFacts(splitSections(text)));
+        const facts = node.probe === undefined ? undefined : factsOf(this, name, node.probe, plan.profile).apply((text) => parseFacts(splitSections(text)));
         const measured = facts?.apply((said) => verdictOn(this, planned, said));
         // An update hands on what was declared only once it is measured; a preview is complete without.
         const gated = <T>(value: T): pulumi.Output<T> =>
@@ -79,38 +80,58 @@ export class Gh200Node extends pulumi.ComponentResource {
     }
 }
 
-/** What assets/node/facts says on the node. */
-function factsOf(parent: Gh200Node, name: string, probe: NonNullable<ResolvedGh200Node["probe"]>): pulumi.Output<string> {
+/** Annotations of a facts Pod: what was declared and on which day it was asked; the node's boot and driver at that time. */
+const declarationAnnotation = "ai.vllm.gh200/declared";
+const stateAnnotation = "ai.vllm.gh200/node-state";
+
+/**
+ * What assets/node/facts says on the node. It is asked again on another day, for another declared profile, and after another boot,
+ * driver or coherent mode of the node, which a preview cannot know and therefore leaves as they were.
+ */
+function factsOf(parent: Gh200Node, name: string, probe: NonNullable<ResolvedGh200Node["probe"]>, profile: string): pulumi.Output<string> {
     const script = fs.readFileSync(path.join(assetsFolder("node"), "facts"), "utf8");
+    const day = new Date().toISOString().slice(0, 10);
+    const state = nodeState(parent, probe);
+    const asItWas = (property: string) => (pulumi.runtime.isDryRun() ? { ignoreChanges: [property] } : {});
     if (probe.method === "ssh") {
         const facts = new Command(
             `${name}-facts`,
             {
                 // The last word is what ssh runs there; the script goes in by standard input.
-                interpreter: ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "--", probe.host ?? ""],
+                interpreter: sshTo(probe.host ?? ""),
                 create: "sh -s",
                 stdin: script,
                 logging: "none",
-                triggers: [script, probe.host, probe.run],
+                triggers: [script, probe.host, probe.run, profile, day, state],
             },
-            { parent },
+            { parent, ...asItWas("triggers[5]") },
         );
         return facts.stdout;
     }
     const pod = new Pod(
         `${name}-facts`,
         {
-            // A Pod cannot be changed: another run is another name.
+            // A Pod cannot be changed: another run is another name. The same with another annotation is made anew.
             metadata: {
                 name: `${name}-facts-${probe.run}`,
                 namespace: probe.namespace,
                 labels: { "app.kubernetes.io/name": "gh200-facts" },
                 // A running Pod counts as ready, and has said nothing yet.
-                annotations: { "pulumi.com/waitFor": "jsonpath={.status.phase}=Succeeded" },
+                annotations: {
+                    "pulumi.com/waitFor": "jsonpath={.status.phase}=Succeeded",
+                    [declarationAnnotation]: `${profile} ${day}`,
+                    [stateAnnotation]: state,
+                },
             },
             spec: factsPodSpec({ ...probe, script, image: probe.image ?? "" }),
         },
-        { parent, customTimeouts: { create: "3m" } },
+        {
+            parent,
+            customTimeouts: { create: "3m" },
+            replaceOnChanges: ["metadata.annotations"],
+            deleteBeforeReplace: true,
+            ...asItWas(`metadata.annotations["${stateAnnotation}"]`),
+        },
     );
     return pod.status.containerStatuses.apply((statuses) => statuses?.[0]?.state?.terminated?.message ?? "");
 }

@@ -79,7 +79,10 @@ export interface Gh200NodeArgs {
      * pod is promised the measured one. Default: false.
      */
     acknowledgeDeclaredExceedsMeasured?: boolean;
-    /** Measure the node and hold the declaration to it. Default: none; declared facts alone. */
+    /**
+     * Measure the node and hold the declaration to it: once a day (UTC), and after another declared profile, boot, driver or coherent
+     * mode. Default: none; declared facts alone.
+     */
     probe?: NodeProbeArgs;
 }
 
@@ -101,7 +104,7 @@ export interface NodeProbeArgs {
     namespace?: string;
     /** pod: RuntimeClass. Default: none; the Pod needs no GPU. */
     runtimeClassName?: string;
-    /** A number to raise when the node is to be measured again. Default: 1. */
+    /** A number to raise when the node is to be measured once more than it is by itself. Default: 1. */
     run?: number;
 }
 

@@ -2,7 +2,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { Gh200Node } from "../../components/node/gh200Node";
 import type { Gh200NodeArgs } from "../../components/node/gh200NodeArgs";
-import { record, type Recorder, valueOf } from "../support/mocks";
+import { record, type Recorder, unknown, valueOf } from "../support/mocks";
 import { asScriptOutput, sourceDocument } from "../support/nodeTexts";
 import { laterRefusal } from "../support/refusal";
 
@@ -100,6 +100,26 @@ describe("a probe", () => {
             securityContext: { privileged: true, readOnlyRootFilesystem: true },
             volumeMounts: [{ readOnly: true }],
         });
+    });
+
+    test.each([false, true])("holds for what it was measured for; a preview (%s) leaves open what only the node knows", async (preview) => {
+        const today = new Date().toISOString().slice(0, 10);
+        const status = { containerStatuses: [{ state: { terminated: { message: said } } }] };
+        recorder = await record({ preview, outputs: preview ? {} : { [commandType]: { stdout: said }, [podType]: { status } } });
+        const declared = { ...seed, acknowledgeDeclaredExceedsMeasured: true };
+        new Gh200Node("ssh", { ...declared, probe: { method: "ssh", host: "no-such-host.invalid" } });
+        new Gh200Node("pod", { ...declared, probe: { method: "pod", image: `busybox@${digest}` } });
+        await vi.waitFor(() => expect(recorder.registrations.map(({ name }) => name)).toEqual(expect.arrayContaining(["ssh-facts", "pod-facts"])));
+        const state = preview ? unknown : "unasked";
+        const command = recorder.only(commandType, "ssh-facts");
+        expect((command.inputs.triggers as unknown[]).slice(1)).toEqual(["no-such-host.invalid", 1, "egm-numa", today, state]);
+        expect(command.ignoreChanges).toEqual(preview ? ["triggers[5]"] : []);
+        const pod = recorder.only(podType, "pod-facts");
+        expect(pod.inputs.metadata).toMatchObject({
+            annotations: { "ai.vllm.gh200/declared": `egm-numa ${today}`, "ai.vllm.gh200/node-state": state },
+        });
+        expect(pod).toMatchObject({ replaceOnChanges: ["metadata.annotations"], deleteBeforeReplace: true });
+        expect(pod.ignoreChanges).toEqual(preview ? ['metadata.annotations["ai.vllm.gh200/node-state"]'] : []);
     });
 
     test("gives the kubelet's advice for the whole node as it was measured, and a preview's for what was declared", async () => {

@@ -24,6 +24,11 @@ export interface Registration {
     /** `TYPE NAME` of everything that it waits for: explicit dependencies and those of its inputs. */
     dependsOn: string[];
     retainOnDelete: boolean;
+    /** Whether it goes before the one that takes its place comes. */
+    deleteBeforeReplace: boolean;
+    /** Properties whose changes the engine is told not to see, and those that it replaces the resource for. */
+    ignoreChanges: string[];
+    replaceOnChanges: string[];
     /** Names of the hooks by binding, without bindings that have none. */
     hooks: Record<string, string[]>;
 }
@@ -178,6 +183,9 @@ function registration(request: resources.RegisterResourceRequest): Registration 
         inputs: plain(request.getObject()?.toJavaScript() ?? {}) as Record<string, unknown>,
         dependsOn: request.getDependenciesList().map(labelOfUrn).sort(),
         retainOnDelete: request.getRetainondelete() ?? false,
+        deleteBeforeReplace: request.getDeletebeforereplace(),
+        ignoreChanges: request.getIgnorechangesList(),
+        replaceOnChanges: request.getReplaceonchangesList(),
         hooks: Object.fromEntries(
             Object.entries(hooks)
                 .filter(([, names]) => Array.isArray(names) && names.length > 0)
