@@ -8,9 +8,10 @@ import { main, Problem } from "../tools/report";
 import { previewFacts } from "./facts";
 import { previewComment } from "./markdown";
 
-const USAGE = `usage: npm run preview:report -- -s STACK [--temporary] [--expect DIGEST] [--out FILE] [--config-file FILE]
+const USAGE = `usage: npm run preview:report -- -s STACK [--temporary] [--registry] [--expect DIGEST] [--out FILE] [--config-file FILE]
   -s, --stack    the stack that is previewed
   --temporary    without the stack's state and passphrase, as for a pull request from a fork: a new local stack with the same configuration
+  --registry     look whether the registry still has what the state names
   --expect       fail if the change is another one
   --out          where the comment is written; standard output where absent`;
 
@@ -18,12 +19,13 @@ const CHECKOUT = path.resolve(__dirname, "..");
 
 /** `npm run preview:report`: a preview with the policy pack, as one comment. Exits with 1 where an update would be refused. */
 main(async () => {
-    const { stack, temporary, expect, out, configFile } = parse(process.argv.slice(2));
+    const { stack, temporary, registry, expect, out, configFile } = parse(process.argv.slice(2));
+    const looking: NodeJS.ProcessEnv = registry ? { GH200_PREVIEW_REGISTRY: "true" } : {};
     const folder = fs.mkdtempSync(path.join(os.tmpdir(), "gh200-report-"));
     try {
         const engine = temporary
             ? await temporaryStack(stack, configFile ?? path.join(CHECKOUT, `Pulumi.${stack}.yaml`), folder)
-            : await Engine.of(stack, configFile);
+            : await Engine.of(stack, configFile, looking);
         const run = await engine.events("preview", "--policy-pack", path.join(CHECKOUT, "policy"));
         if (run.events.length === 0) {
             throw new Problem(`stack ${stack}: could not be previewed: ${run.output.trim()}`);
@@ -59,20 +61,29 @@ async function temporaryStack(stack: string, configFile: string, folder: string)
     return engine;
 }
 
-function parse(args: string[]): { stack: string; temporary: boolean; expect: string | undefined; out: string | undefined; configFile: string | undefined } {
+function parse(args: string[]): {
+    stack: string;
+    temporary: boolean;
+    registry: boolean;
+    expect: string | undefined;
+    out: string | undefined;
+    configFile: string | undefined;
+} {
     try {
         const { values } = parseArgs({
             args,
             options: {
                 stack: { type: "string", short: "s" },
                 temporary: { type: "boolean" },
+                registry: { type: "boolean" },
                 expect: { type: "string" },
                 out: { type: "string" },
                 "config-file": { type: "string" },
             },
         });
         if (values.stack !== undefined) {
-            return { stack: values.stack, temporary: values.temporary ?? false, expect: values.expect, out: values.out, configFile: values["config-file"] };
+            const { stack, temporary = false, registry = false, expect, out, "config-file": configFile } = values;
+            return { stack, temporary, registry, expect, out, configFile };
         }
     } catch (error) {
         throw new Problem(`${(error as Error).message}\n${USAGE}`);

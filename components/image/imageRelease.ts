@@ -6,6 +6,7 @@ import { materialise } from "../internal/contexts";
 import { refuse } from "../internal/errors";
 import { hookName } from "../internal/hookName";
 import { reproducibleExport } from "../internal/image";
+import { lookInPreview } from "./collected";
 import { imageLabels, type RegistryCredentials, RegistryError } from "./registryClient";
 import { standInProblems } from "./standIn";
 import { dirtyProblems, versionProblems } from "./versions";
@@ -69,7 +70,9 @@ export class ImageRelease extends pulumi.ComponentResource {
             },
             { parent: this, retainOnDelete: true, hooks: { beforeCreate: hooks, beforeUpdate: hooks } },
         );
-        const outputs = { releaseRef, fixedRef, deployRef: pulumi.interpolate`${args.repository}@${image.digest}` };
+        const deployRef = pulumi.interpolate`${args.repository}@${image.digest}`;
+        lookInPreview(this, deployRef, image.registries);
+        const outputs = { releaseRef, fixedRef, deployRef };
         Object.assign(this, outputs);
         this.registerOutputs(outputs);
     }

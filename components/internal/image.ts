@@ -5,6 +5,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { builderHook, failureHook } from "../builder/builderHook";
 import type { BuilderArgs } from "../builder/connection";
 import { builtForArgument } from "../builder/control";
+import { lookInPreview } from "../image/collected";
 import { materialise } from "./contexts";
 import { sliceDockerfile } from "./dockerfile";
 import { refuse } from "./errors";
@@ -75,12 +76,9 @@ export function buildImage(name: string, spec: ImageSpec, opts: ChildOptions): B
         },
         imageOptions(name, spec, opts),
     );
-    return {
-        image,
-        digest: image.digest,
-        reference: pulumi.interpolate`${spec.repository}@${image.digest}`,
-        contentHash,
-    };
+    const reference = pulumi.interpolate`${spec.repository}@${image.digest}`;
+    lookInPreview(opts.parent, reference, image.registries);
+    return { image, digest: image.digest, reference, contentHash };
 }
 
 /** A build whose steps are checks: it leaves nothing but BuildKit's memory that they passed. */

@@ -3,6 +3,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { ManagedAllocator } from "../allocator/managedAllocator";
 import { RemoteBuilder } from "../builder/remoteBuilder";
 import { CmmImage } from "../image/cmmImage";
+import { lookInPreview } from "../image/collected";
 import { imageCredentials } from "../image/imageCredentials";
 import { ImageRelease } from "../image/imageRelease";
 import { LmcacheImage } from "../image/lmcacheImage";
@@ -69,6 +70,12 @@ export class CmmPlatform extends pulumi.ComponentResource {
         const node = new Gh200Node(`${name}-node`, withProduct(nodeArgs, args.serving.gpuProduct), { parent: this });
         const { use } = platform.image;
         const images = use === undefined ? buildImages(this, name, platform) : adoptedImage(use);
+        if (use !== undefined) {
+            const user = pulumi
+                .output(password)
+                .apply((known = "") => (username === undefined ? [] : [{ address: registryHost(address), username, password: known }]));
+            lookInPreview(this, images.deployRef, user);
+        }
         const cached = planned.node.lmcacheMiB > 0 && use === undefined;
         const server = new VllmServer(
             `${name}-vllm`,
