@@ -4,101 +4,111 @@ import * as os from "node:os";
 import * as path from "node:path";
 import { createInterface } from "node:readline/promises";
 import { parseArgs } from "node:util";
-import { Engine, type EngineEvent, firstError } from "../tools/engine";
+import { Engine } from "../tools/engine";
 import { main, Problem } from "../tools/report";
-import { changeDigest, describeChange, fromDigest } from "./change";
-import { destroyed, trusted } from "./gate";
-import { approvalResource, changeResource, type Attempt, type Deployed, ledgerOf } from "./ledger";
-import { type Decision, recordFile, sign, signatureProblem, signersFile, type Statement } from "./record";
+import { describeChange } from "./change";
+import { type Asked, decide, declaredSigners, declaredTrust, destroyed } from "./decision";
+import { approverOf, changeFacts, type Facts, factsDigest, isRequired } from "./facts";
+import { ledgerOf } from "./ledger";
+import { planFile, readPlan } from "./plan";
+import { type Decision, readSigners, recordFile, sign, signatureProblem, signersFile, type Statement } from "./record";
+import { signersText, type Trust } from "./trust";
 
-const USAGE = `usage: npm run approve -- -s STACK [--after-failure REASON | --rollback REASON | --destroy REASON] [--key FILE] [--change DIGEST]
+const USAGE = `usage: npm run approve -- -s STACK [--after-failure REASON | --rollback REASON | --destroy REASON | --signers REASON] [--tree FOLDER] [--key FILE] [--change DIGEST]
   -s, --stack      the stack whose next update is approved
   --after-failure  the last approved update failed, and this one may try again
   --rollback       go back to a state that the stack had before
   --destroy        let \`pulumi destroy --run-program\` through
+  --signers        another approver, or other keys
+  --tree           the checkout of the change; this one where absent. Nothing of it is run
   --key            SSH key to sign with; git's user.signingkey, else ~/.ssh/id_ed25519
   --change         sign only if the change has this digest, without asking; needed where there is no terminal`;
 
-/** `npm run approve`: shows what the next update of a stack changes, and signs it. Changes nothing but approvals/STACK.json. */
+/**
+ * `npm run approve`: shows what the next update of a stack changes, and signs it. Changes nothing but the stack's records in approvals/.
+ *
+ * It reads files, the state and what a preview recorded. Nothing of the program is loaded: whoever made the change would run code beside
+ * the approver's key. tests/unit/approveReads.test.ts holds it to that.
+ */
 main(async () => {
     const options = parse(process.argv.slice(2));
-    const engine = await Engine.of(options.stack, options.configFile);
-    const ledger = ledgerOf(await engine.resources());
-    const next = await plannedChange(engine, options.decision);
-    const { stack } = next;
-    const change = changeDigest({ stack, from: fromDigest(ledger.deployed, ledger.attempt), to: next.to });
-    if (next.serial === ledger.attempt?.serial && options.decision !== "destroy") {
-        throw new Problem(`stack ${options.stack}: is as it was deployed, so there is nothing to approve`);
-    }
-    if (next.needs !== options.decision) {
-        throw new Problem(
-            `change ${change}: is ${articled[next.needs]}; accepted: npm run approve -- -s ${options.stack}${next.needs === "update" ? "" : ` --${next.needs} REASON`}`,
-        );
-    }
-    const signers = fs.existsSync(signersFile) ? fs.readFileSync(signersFile, "utf8") : "";
-    const { approver, signers: allowed } = trusted({ ledger, approver: next.approver, signers });
-    const words = options.decision === "destroy" ? ["everything that the stack has deployed is removed"] : describeChange(ledger.deployed?.facts, next.facts);
-    console.log(
-        [`stack     ${stack}`, `change    ${change}`, `decision  ${options.decision}`, `approver  ${approver}`, ...words.map((line) => `  ${line}`)].join("\n"),
-    );
+    const { stack, tree, decision, reason } = options;
+    const { asked, facts } = await askedOf(options);
+    const { change, words, trust } = decision === "signers" ? signersQuestion(stack, asked) : question(stack, decision, asked, facts);
+    const { approver } = trust;
+    const shown = [`stack     ${asked.fullName}`, `change    ${change}`, `decision  ${decision}`, `approver  ${approver}`];
+    console.log([...shown, ...words.map((line) => `  ${line}`)].join("\n"));
     await confirm(options.change, change);
-    const statement: Statement = { stack, change, decision: options.decision, approver, time: new Date().toISOString(), reason: options.reason, words };
+    const statement: Statement = { stack: asked.fullName, change, decision, approver, time: new Date().toISOString(), reason, words };
     const record = sign(statement, options.key);
-    const unsigned = signatureProblem(record, approver, allowed);
+    const unsigned = signatureProblem(record, approver, signersText(trust));
     if (unsigned !== undefined) {
-        throw new Problem(
-            `${options.key}: signs, but not for ${approver} (${unsigned}); accepted: a key of ${approver} in ${signersFile}${ledger.attempt ? " as it was at the last update" : ""}`,
-        );
+        const remembered = asked.ledger.attempt === undefined ? "" : " as it was at the last update";
+        throw new Problem(`${options.key}: signs, but not for ${approver} (${unsigned}); accepted: a key of ${approver} in ${signersFile}${remembered}`);
     }
-    const file = recordFile(options.stack);
-    fs.mkdirSync(path.dirname(file), { recursive: true });
-    fs.writeFileSync(file, `${JSON.stringify(record, null, 2)}\n`);
+    const file = recordFile(stack, decision);
+    fs.mkdirSync(path.join(tree, path.dirname(file)), { recursive: true });
+    fs.writeFileSync(path.join(tree, file), `${JSON.stringify(record, null, 2)}\n`);
     console.log(`wrote ${file}; the next update of this change is let through once`);
     return 0;
 });
+
+/** Where the stack is and where the tree would take it, from its state and from files. */
+async function askedOf({ stack, tree, configFile, decision }: Options): Promise<{ asked: Asked; facts: Facts }> {
+    const engine = await Engine.of(stack, configFile, {}, tree);
+    const ledger = ledgerOf(await engine.resources());
+    const config = await engine.rawConfig();
+    if (!isRequired(config) && ledger.attempt === undefined) {
+        throw new Problem(`stack ${stack}: needs no approval; accepted: a stack with gh200-vllm:approval.required`);
+    }
+    const plan = readPlan(tree, stack);
+    if (plan === undefined) {
+        throw new Problem(`${planFile(stack)}: is missing; accepted: what a preview records; npm run pulumi -- preview --stack ${stack}`);
+    }
+    const facts = changeFacts(tree, config, plan.cluster);
+    const to = decision === "destroy" ? destroyed : factsDigest(facts);
+    return { asked: { fullName: plan.stack, ledger, to, approver: approverOf(config), signers: readSigners(tree) }, facts };
+}
+
+/** What is put before the approver. */
+interface Question {
+    change: string;
+    words: string[];
+    /** Whose signature will count. */
+    trust: Trust;
+}
+
+function signersQuestion(stack: string, asked: Asked): Question {
+    const change = declaredTrust(asked);
+    if (change === undefined) {
+        throw new Problem(`stack ${stack}: names the approver and the keys that it had, so there is nothing to approve`);
+    }
+    return { change: change.change, words: change.words, trust: change.before };
+}
+
+function question(stack: string, decision: Decision, asked: Asked, facts: Facts): Question {
+    const { ledger } = asked;
+    const { change, changed, needs } = decide(asked);
+    if (!changed) {
+        throw new Problem(`stack ${stack}: is as it was deployed, so there is nothing to approve`);
+    }
+    if (needs !== decision) {
+        const how = `npm run approve -- -s ${stack}${needs === "update" ? "" : ` --${needs} REASON`}`;
+        throw new Problem(`change ${change}: is ${articled[needs]}; accepted: ${how}`);
+    }
+    const words = decision === "destroy" ? ["everything that the stack has deployed is removed"] : describeChange(ledger.deployed?.facts, facts);
+    // Whom the tree names: an update that changes them too needs their own approval beside this one.
+    const removed = ledger.attempt?.next.removed;
+    return { change, words, trust: { ...declaredSigners(asked), ...(removed && { removed }) } };
+}
 
 const articled: Record<Decision, string> = {
     update: "an ordinary update",
     "after-failure": "a decision after a failed update",
     rollback: "a rollback to a state that this stack had",
     destroy: "a destroy",
+    signers: "a change of who approves",
 };
-
-interface Planned {
-    stack: string;
-    serial: number;
-    to: string;
-    needs: Decision;
-    approver: string;
-    facts: Record<string, string>;
-}
-
-/** What the program itself says of its change, from the engine's events. */
-async function plannedChange(engine: Engine, decision: Decision): Promise<Planned> {
-    const { status, output, events } = await engine.events("preview");
-    const next = plannedInput<Attempt>(events, approvalResource);
-    const deployed = plannedInput<Deployed>(events, changeResource);
-    if (status !== 0) {
-        throw new Problem(`stack ${engine.stack}: its preview fails, so there is nothing to approve: ${firstError(output)}`);
-    }
-    if (next === undefined || deployed === undefined) {
-        throw new Problem(`stack ${engine.stack}: needs no approval; accepted: a stack with gh200-vllm:approval.required`);
-    }
-    const destroys = decision === "destroy";
-    return {
-        stack: next.stack,
-        serial: next.serial,
-        to: destroys ? destroyed : deployed.to,
-        needs: destroys ? "destroy" : (next.decision as Decision),
-        approver: next.next.approver,
-        facts: deployed.facts,
-    };
-}
-
-function plannedInput<T>(events: EngineEvent[], name: string): T | undefined {
-    const step = events.find(({ resourcePreEvent }) => resourcePreEvent?.metadata.urn.endsWith(`::${name}`))?.resourcePreEvent;
-    return step?.metadata.new?.inputs.input as T | undefined;
-}
 
 async function confirm(asked: string | undefined, change: string): Promise<void> {
     if (asked !== undefined) {
@@ -118,24 +128,46 @@ async function confirm(asked: string | undefined, change: string): Promise<void>
     }
 }
 
-function parse(args: string[]): { stack: string; decision: Decision; reason: string; key: string; change: string | undefined; configFile: string | undefined } {
+interface Options {
+    stack: string;
+    /** Folder of the change's checkout. */
+    tree: string;
+    decision: Decision;
+    reason: string;
+    key: string;
+    change: string | undefined;
+    configFile: string | undefined;
+}
+
+function parse(args: string[]): Options {
     const text = { type: "string" } as const;
     let values;
     try {
         values = parseArgs({
             args,
-            options: { stack: { ...text, short: "s" }, "after-failure": text, rollback: text, destroy: text, key: text, change: text, "config-file": text },
+            options: {
+                stack: { ...text, short: "s" },
+                "after-failure": text,
+                rollback: text,
+                destroy: text,
+                signers: text,
+                tree: text,
+                key: text,
+                change: text,
+                "config-file": text,
+            },
         }).values;
     } catch (error) {
         throw new Problem(`${(error as Error).message}\n${USAGE}`);
     }
-    const given = (["after-failure", "rollback", "destroy"] as const).filter((decision) => values[decision] !== undefined);
+    const given = (["after-failure", "rollback", "destroy", "signers"] as const).filter((decision) => values[decision] !== undefined);
     const decision = given[0];
     if (values.stack === undefined || given.length > 1 || (decision !== undefined && values[decision] === "")) {
         throw new Problem(USAGE);
     }
     return {
         stack: values.stack,
+        tree: path.resolve(values.tree ?? path.join(__dirname, "..")),
         decision: decision ?? "update",
         reason: decision === undefined ? "" : (values[decision] ?? ""),
         key: values.key ?? signingKey(),

@@ -1,4 +1,5 @@
-import { type Facts, rememberedFacts, sha256 } from "./facts";
+import { type Facts, rememberedFacts } from "./facts";
+import { sha256 } from "./hash";
 import type { Attempt, Deployed } from "./ledger";
 
 /** Where an update starts and what it makes; the digest over both is what an approver signs. */

@@ -1,42 +1,72 @@
-import { createHash } from "node:crypto";
-import * as fs from "node:fs";
-import { listFiles } from "../components/internal/contexts";
-import type { StackConfig } from "../components/config/load";
-import { resolveSources } from "../components/platform/openPoints";
-import { gitContext } from "../components/stages/sources";
+import { sha256 } from "./hash";
+import { installedPackages } from "./packages";
+import { contextFacts, programFacts } from "./tree";
 
 /**
- * Everything that decides what an update makes, by name: each configured value as it is after defaults,
- * each source, each file of the assets and of the program by its hash. Secrets are there only as set or unset.
+ * Everything that decides what an update makes, by name: each configured value of every namespace, each file of the program, of the
+ * assets and of local sources by its hash, the installed packages, the cluster. Secrets are there only as set.
  */
 export type Facts = Record<string, string>;
 
-/** The program itself. Tests, tools and the sandbox decide nothing that is deployed. */
-const programPaths = ["index.ts", "Pulumi.yaml", "package.json", "package-lock.json", "components", "approval"];
+/** A stack's configuration as the engine hands it out, before any default: sections as JSON. */
+export type RawConfig = Record<string, { value?: string; secret: boolean }>;
 
-/** Reads files relative to the working folder, which is the program's. */
-export function changeFacts(config: StackConfig): Facts {
-    const { secrets, ...sections } = config;
+const namespace = "gh200-vllm";
+
+/** Reads files only, and runs nothing of what it reads: `npm run approve` asks this of a change that nobody approved yet. */
+export function changeFacts(root: string, config: RawConfig, cluster: string): Facts {
     const facts: Facts = {};
-    for (const [section, value] of Object.entries(sections)) {
-        flatten(`gh200-vllm:${section}`, value, facts);
-    }
-    for (const [key, value] of Object.entries(secrets)) {
-        facts[`secret gh200-vllm:${key}`] = value === undefined ? "unset" : "set";
-    }
-    const folders = ["assets", config.stages.wheelhouse, config.stages.locks];
-    for (const [name, source] of Object.entries(resolveSources(config.sources))) {
-        facts[`source ${name}`] = source.path ?? gitContext(source);
-        folders.push(source.path);
-    }
-    for (const path of [...programPaths, ...folders]) {
-        if (path !== undefined && fs.existsSync(path)) {
-            for (const file of listFiles(".", path)) {
-                facts[`file ${file}`] = fileFact(file);
-            }
+    for (const [key, { value = "", secret }] of Object.entries(config)) {
+        if (secret) {
+            facts[`secret ${key}`] = "set";
+        } else {
+            flatten(key, parsed(value), facts);
         }
     }
+    // Who approves is a change of its own (trust.ts).
+    delete facts[`${namespace}:approval.approver`];
+    const files = [programFacts(root), ...builtFolders(config).map((folder) => contextFacts(root, folder))];
+    for (const [file, fact] of Object.entries(Object.assign({}, ...files) as Facts)) {
+        facts[`file ${file}`] = fact;
+    }
+    // Elsewhere nobody signs them, and half a second is a quarter of a preview.
+    if (isRequired(config)) {
+        facts["installed packages"] = installedPackages(root);
+        facts.cluster = cluster;
+    }
     return facts;
+}
+
+/** Whom the configuration names as approver; empty where it names nobody. */
+export const approverOf = (config: RawConfig): string => approvalOf(config).approver ?? "";
+
+export const isRequired = (config: RawConfig): boolean => approvalOf(config).required === true;
+
+function approvalOf(config: RawConfig): { required?: boolean; approver?: string } {
+    return section(config, "approval");
+}
+
+/** The folders that go into builds: the assets, and those that the configuration names. */
+function builtFolders(config: RawConfig): string[] {
+    const { wheelhouse, locks } = section<{ wheelhouse?: string; locks?: string }>(config, "stages");
+    const sources = Object.values(section<Record<string, { path?: string } | undefined>>(config, "sources"));
+    const named = ["assets", wheelhouse, locks, ...sources.map((source) => source?.path)];
+    return named.filter((folder): folder is string => typeof folder === "string" && folder !== "");
+}
+
+function section<T extends object>(config: RawConfig, name: string): T {
+    const value = parsed(config[`${namespace}:${name}`]?.value ?? "");
+    return (typeof value === "object" && value !== null ? value : {}) as T;
+}
+
+/** Text that is no JSON of an object or a list is itself. */
+function parsed(value: string): unknown {
+    try {
+        const json = JSON.parse(value) as unknown;
+        return typeof json === "object" && json !== null ? json : value;
+    } catch {
+        return value;
+    }
 }
 
 /** The hash that an approval is about: equal exactly where all facts are. */
@@ -49,23 +79,17 @@ export function rememberedFacts(facts: Facts): Facts {
     return Object.fromEntries(Object.entries(facts).map(([name, value]) => [name, name.startsWith("file ") ? value.slice(0, 16) : value]));
 }
 
-export function sha256(text: string | Buffer): string {
-    return createHash("sha256").update(text).digest("hex");
-}
+/** The files among the facts, relative to the program's folder. */
+export const coveredFiles = (facts: Facts): string[] => Object.keys(facts).flatMap((name) => (name.startsWith("file ") ? [name.slice("file ".length)] : []));
 
-function fileFact(file: string): string {
-    const executable = (fs.statSync(file).mode & 0o100) !== 0;
-    return `${sha256(fs.readFileSync(file))}${executable ? " executable" : ""}`;
-}
-
-function flatten(path: string, value: unknown, into: Facts): void {
+function flatten(name: string, value: unknown, into: Facts): void {
     if (typeof value === "object" && value !== null && !Array.isArray(value)) {
         for (const [key, inner] of Object.entries(value)) {
-            flatten(`${path}.${key}`, inner, into);
+            flatten(`${name}.${key}`, inner, into);
         }
     } else if (value !== undefined) {
         const text = typeof value === "string" ? value : JSON.stringify(value);
         // A certificate is no reading matter; that it is another one is what counts.
-        into[path] = text.includes("\n") ? `sha256:${sha256(text)}` : text;
+        into[name] = text.includes("\n") ? `sha256:${sha256(text)}` : text;
     }
 }

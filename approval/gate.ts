@@ -1,26 +1,23 @@
 import { type Problem, problemLine } from "../components/internal/errors";
 import { downgrades, type Versions } from "../components/rules/versions";
-import { changeDigest, fromDigest } from "./change";
-import { sha256 } from "./facts";
-import type { Attempt, Ledger } from "./ledger";
+import { type Asked, decide, declaredSigners, declaredTrust, destroyed } from "./decision";
+import { sha256 } from "./hash";
+import type { Attempt } from "./ledger";
 import { type Decision, isProblem, type Record, recordFile, signersFile } from "./record";
+import { revivedKeys, signerKeys, signersText, type Trust } from "./trust";
 
 /** Everything that the decision depends on; nothing else is read. */
-export interface Request {
+export interface Request extends Asked {
     /** Name of the stack, as in approvals/NAME.json. */
     stack: string;
-    /** `ORGANIZATION/PROJECT/STACK`. */
-    fullName: string;
     required: boolean;
-    approver: string;
     validDays: number;
-    ledger: Ledger;
-    /** Hash of the facts. */
-    to: string;
     versions: Versions;
     record: Record | Problem | undefined;
-    /** Text of approvals/allowed_signers. */
-    signers: string;
+    /** Record of a change of signers; undefined where there is none. */
+    signersRecord?: Record | Problem | undefined;
+    /** What no approval settles: code that runs and is covered by none, a memory that the change chose itself. */
+    unsettled?: Problem[];
     now: Date;
     /** Why a record's signature does not count; undefined where it does. */
     signatureProblem: (record: Record, approver: string, signers: string) => string | undefined;
@@ -40,37 +37,38 @@ export interface Verdict {
     lower: Problem[];
     /** What the state will say of this attempt; undefined on a stack without approvals. */
     attempt: Attempt | undefined;
+    /** The change of signers, its digest and whether it is approved; undefined where there is none. */
+    signers: { change: string; words: string[]; approved: boolean } | undefined;
 }
 
 /** Clocks of two machines differ; a record from further in the future than this was not signed just now. */
 const clockSkewMs = 5 * 60_000;
 const dayMs = 24 * 3_600_000;
 
-/** Whether the change may be made. The same function answers a preview, an update, a destroy and `npm run approve`. */
+/** Whether the change may be made. The same function answers a preview, an update and a destroy. */
 export function judge(request: Request): Verdict {
     const { ledger, to, required } = request;
     const { deployed, attempt } = ledger;
-    const unfinished = attempt !== undefined && attempt.serial !== (deployed?.serial ?? 0);
-    const changed = unfinished || deployed?.to !== to;
-    const change = changeDigest({ stack: request.fullName, from: fromDigest(deployed, attempt), to });
+    const { change, changed, needs } = decide(request);
     // A stack that was under approval stays so until an approved change says otherwise.
     const gated = required || attempt !== undefined;
-    const destroys = to === destroyed;
-    const lower = destroys ? [] : downgrades("version", deployed?.versions ?? {}, request.versions);
-    const known = deployed?.earlier.includes(to) ?? false;
-    const needs: Decision = destroys ? "destroy" : known ? "rollback" : unfinished ? "after-failure" : "update";
-    const forbidden = known || !changed ? [] : lower;
+    const lower = to === destroyed ? [] : downgrades("version", deployed?.versions ?? {}, request.versions);
+    const forbidden = needs === "rollback" || !changed ? [] : lower;
     const verdict = { change, changed, needs, gated, lower: forbidden };
-    if (!changed) {
-        return { ...verdict, problems: [], attempt };
-    }
     if (!gated) {
-        return { ...verdict, problems: forbidden, attempt: undefined };
+        return { ...verdict, problems: forbidden, attempt: undefined, signers: undefined };
     }
-    const approval = approvalProblem(request, change, needs);
+    const { trust, signers, ...judged } = judgeSigners(request);
+    const problems = [...(request.unsettled ?? []), ...judged.problems];
+    if (!changed) {
+        return { ...verdict, problems, attempt: attempt && required ? { ...attempt, next: trust } : attempt, signers };
+    }
+    // Who signs an update is settled first.
+    const settled = signers?.approved !== false;
+    const approval = settled ? approvalProblem(request, change, needs, trust) : undefined;
     const { record } = request;
-    const valid = approval === undefined && record !== undefined && !isProblem(record);
-    const next: Attempt = {
+    const valid = settled && approval === undefined && record !== undefined && !isProblem(record);
+    const started: Attempt = {
         serial: (attempt?.serial ?? 0) + 1,
         stack: request.fullName,
         change,
@@ -79,33 +77,68 @@ export function judge(request: Request): Verdict {
         approver: valid ? record.approver : "",
         time: valid ? record.time : "",
         signature: valid ? sha256(record.signature) : "",
-        next: { approver: request.approver, signers: request.signers },
+        next: trust,
     };
-    return { ...verdict, problems: [...forbidden, ...(approval ? [approval] : [])], attempt: required ? next : undefined };
+    return { ...verdict, problems: [...forbidden, ...problems, ...(approval ? [approval] : [])], attempt: required ? started : undefined, signers };
 }
 
-/** In place of the facts' hash: an approved destroy. */
-export const destroyed = "destroyed";
-
-/** Who may approve is decided by what the stack remembers; the files of this change count only for its first update. */
-export function trusted(request: Pick<Request, "ledger" | "approver" | "signers">): { approver: string; signers: string } {
-    const { attempt } = request.ledger;
-    return attempt === undefined ? request : attempt.next;
+/** Who may approve is decided by what the stack remembers; the files of this change count only for its first update, and once they are approved. */
+function judgeSigners(request: Request): { trust: Trust; problems: Problem[]; signers: Verdict["signers"] } {
+    const { ledger, stack, signersRecord: record } = request;
+    const declared = declaredSigners(request);
+    const before = ledger.attempt?.next;
+    const { problems } = signerKeys(request.signers);
+    const named = declaredTrust(request);
+    if (before === undefined || named === undefined) {
+        const trust = before ?? { ...declared, signers: signersText(declared) };
+        return { trust, problems, signers: undefined };
+    }
+    problems.push(...revivedKeys(before, declared));
+    const unapproved = recordProblem(request, {
+        ...{ record, file: recordFile(stack, "signers"), change: named.change, needs: "signers", used: before.record },
+        trust: before,
+        none: `is not approved: ${named.words.join(", ")}`,
+    });
+    const signers = { change: named.change, words: named.words, approved: unapproved === undefined };
+    if (unapproved !== undefined) {
+        return { trust: before, problems: [...problems, unapproved], signers };
+    }
+    return { trust: { ...named.after, record: sha256((record as Record).signature) }, problems, signers };
 }
 
-function approvalProblem(request: Request, change: string, needs: Decision): Problem | undefined {
-    const { record, stack } = request;
-    const file = recordFile(stack);
-    const { approver, signers } = trusted(request);
-    const how = `${approver} approves it with: npm run approve -- -s ${stack}${needs === "update" ? "" : ` --${needs} REASON`}`;
+function approvalProblem(request: Request, change: string, needs: Decision, trust: Trust): Problem | undefined {
+    return recordProblem(request, {
+        ...{ record: request.record, file: recordFile(request.stack), change, needs, used: request.ledger.attempt?.signature, trust },
+        none: needs === "after-failure" ? failureNeedsDecision(request) : "is not approved",
+    });
+}
+
+interface Claim {
+    record: Record | Problem | undefined;
+    /** Where it lies. */
+    file: string;
+    change: string;
+    needs: Decision;
+    /** SHA-256 of the signature that was used last. */
+    used: string | undefined;
+    /** Whose signature counts. */
+    trust: Trust;
+    /** What is wrong where there is no record. */
+    none: string;
+}
+
+/** Why a record does not let its change through; undefined where it does. */
+function recordProblem(request: Request, { record, file, change, needs, used, trust, none }: Claim): Problem | undefined {
+    const { approver } = trust;
+    const how = `${approver} approves it with: npm run approve -- -s ${request.stack}${needs === "update" ? "" : ` --${needs} REASON`}`;
     if (record === undefined) {
-        return { path: "approval", value: `change ${change}`, wrong: needs === "after-failure" ? failureNeedsDecision(request) : "is not approved", fix: how };
+        return { path: needs === "signers" ? signersFile : "approval", value: `change ${change}`, wrong: none, fix: how };
     }
     if (isProblem(record)) {
         return { ...record, fix: how };
     }
     const refuse = (wrong: string): Problem => ({ path: file, value: `change ${record.change}`, wrong, fix: `this is change ${change}; ${how}` });
-    const unsigned = request.signatureProblem(record, approver, signers);
+    const unsigned = request.signatureProblem(record, approver, signersText(trust));
     if (unsigned !== undefined) {
         return refuse(`is not signed by ${approver} as ${signersFile} has it (${unsigned})`);
     }
@@ -115,7 +148,7 @@ function approvalProblem(request: Request, change: string, needs: Decision): Pro
     if (record.stack !== request.fullName) {
         return refuse(`is for stack ${record.stack}, not ${request.fullName}`);
     }
-    if (sha256(record.signature) === request.ledger.attempt?.signature) {
+    if (sha256(record.signature) === used) {
         return refuse(needs === "after-failure" ? failureNeedsDecision(request) : "was used for the update before; an approval lets one update through");
     }
     if (record.change !== change) {
@@ -140,16 +173,28 @@ function failureNeedsDecision({ ledger }: Request): string {
 
 /** The lines that a preview shows. */
 export function verdictLines(verdict: Verdict, words: readonly string[]): string[] {
-    if (!verdict.changed) {
-        return ["change digest: none, nothing that decides the result differs from what is deployed"];
-    }
     const state = !verdict.gated ? "needs no approval on this stack" : verdict.problems.length === 0 ? "approved" : "an update is refused:";
+    const problems = verdict.problems.map(problemLine).map((line) => `  ${line}`);
+    if (!verdict.changed) {
+        return [
+            "change digest: none, nothing that decides the result differs from what is deployed",
+            ...(problems.length > 0 ? ["an update is refused:", ...problems] : []),
+            ...signersLines(verdict),
+        ];
+    }
     return [
         `change digest: ${verdict.change} (${state})`,
-        ...verdict.problems.map(problemLine).map((line) => `  ${line}`),
+        ...problems,
+        ...signersLines(verdict),
         "what changes:",
         ...shortened(words).map((line) => `  ${line}`),
     ];
+}
+
+function signersLines({ signers }: Verdict): string[] {
+    return signers === undefined
+        ? []
+        : [`who approves changes, change ${signers.change} (${signers.approved ? "approved" : "not approved"}):`, ...signers.words.map((line) => `  ${line}`)];
 }
 
 /** More lines than this are read by nobody; the digest covers them all the same. */

@@ -1,5 +1,5 @@
-import * as pulumi from "@pulumi/pulumi";
 import type { Facts } from "./facts";
+import type { Trust } from "./trust";
 
 /** What the last complete update made. Kept in the stack's state by `NAME-change`, written after everything else. */
 export interface Deployed {
@@ -31,8 +31,8 @@ export interface Attempt {
     time: string;
     /** SHA-256 of the signature, which makes every attempt one of its own. */
     signature: string;
-    /** Who may approve the next change, and the allowed signers: what the stack remembers, not what that change brings. */
-    next: { approver: string; signers: string };
+    /** Who may approve the next change: what the stack remembers, not what that change brings. */
+    next: Trust;
 }
 
 export interface Ledger {
@@ -48,15 +48,6 @@ const rememberedUpdates = 50;
 
 export const changeResource = "gh200-change";
 export const approvalResource = "gh200-approval";
-
-/** Reads both from the stack's own state through the engine, so that a preview and every backend can. */
-export async function readLedger(): Promise<Ledger> {
-    interface Answer {
-        outputs: Record<string, { type: string; outputs: Record<string, unknown> }>;
-    }
-    const answer = (await pulumi.runtime.invoke("pulumi:pulumi:readStackResourceOutputs", { stackName: stackName() })) as Answer;
-    return ledgerOf(Object.entries(answer.outputs).map(([urn, { type, outputs }]) => ({ urn, type, outputs })));
-}
 
 /** The ledger among a stack's resources. */
 export function ledgerOf(resources: { urn: string; type: string; outputs?: Record<string, unknown> }[]): Ledger {
@@ -77,8 +68,4 @@ export function nextDeployed(ledger: Ledger, next: Pick<Deployed, "to" | "facts"
     const earlier =
         deployed === undefined || deployed.to === next.to ? (deployed?.earlier ?? []) : [...deployed.earlier.filter((to) => to !== next.to), deployed.to];
     return { ...next, earlier: earlier.slice(-rememberedUpdates), serial };
-}
-
-export function stackName(): string {
-    return `${pulumi.getOrganization()}/${pulumi.getProject()}/${pulumi.getStack()}`;
 }

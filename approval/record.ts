@@ -3,10 +3,10 @@ import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
 import { z } from "zod";
-import { type Problem } from "../components/internal/errors";
+import type { Problem } from "../components/internal/errors";
 
 /** What an approver can decide. */
-export const decisions = ["update", "after-failure", "rollback", "destroy"] as const;
+export const decisions = ["update", "after-failure", "rollback", "destroy", "signers"] as const;
 export type Decision = (typeof decisions)[number];
 
 const statementSchema = z.strictObject({
@@ -15,7 +15,7 @@ const statementSchema = z.strictObject({
     decision: z.enum(decisions),
     approver: z.string().min(1),
     time: z.iso.datetime(),
-    /** Why; required after a failure, for a rollback and for a destroy. */
+    /** Why; required for every decision but an update. */
     reason: z.string(),
     /** What changes, in the words that the approver saw. */
     words: z.array(z.string()),
@@ -30,11 +30,11 @@ export type Record = z.output<typeof recordSchema>;
 const namespace = "gh200-vllm-approval";
 
 export const signersFile = "approvals/allowed_signers";
-export const recordFile = (stack: string): string => `approvals/${stack}.json`;
+/** A change of signers has a record of its own: an update may need both. */
+export const recordFile = (stack: string, decision: Decision = "update"): string => `approvals/${stack}${decision === "signers" ? ".signers" : ""}.json`;
 
-/** The record of a stack; a problem where the file is no record. Undefined where there is none. */
-export function readRecord(stack: string): Record | Problem | undefined {
-    const file = recordFile(stack);
+/** The record in a file; a problem where the file is no record. Undefined where there is none. */
+export function readRecord(file: string): Record | Problem | undefined {
     if (!fs.existsSync(file)) {
         return undefined;
     }
@@ -43,6 +43,12 @@ export function readRecord(stack: string): Record | Problem | undefined {
     } catch {
         return { path: file, wrong: "is no approval record", accepted: "what npm run approve writes" };
     }
+}
+
+/** Text of a tree's allowed signers; empty where it has none. */
+export function readSigners(root: string): string {
+    const file = path.join(root, signersFile);
+    return fs.existsSync(file) ? fs.readFileSync(file, "utf8") : "";
 }
 
 export const isProblem = (value: object): value is Problem => "wrong" in value;

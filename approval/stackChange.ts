@@ -1,15 +1,20 @@
 import * as fs from "node:fs";
 import * as pulumi from "@pulumi/pulumi";
 import type { StackConfig } from "../components/config/load";
-import { refuse } from "../components/internal/errors";
+import { type Problem, refuse } from "../components/internal/errors";
 import { usedBuilder } from "../components/builder/builderHook";
 import { belowFloors, dockerfileVersions, isVersion, type Versions } from "../components/rules/versions";
 import { resolveSources } from "../components/platform/openPoints";
+import { backendProblems } from "./backend";
 import { describeChange } from "./change";
-import { type Facts, factsDigest, changeFacts, rememberedFacts } from "./facts";
-import { destroyed, judge, type Request, type Verdict, verdictLines } from "./gate";
-import { approvalResource, changeResource, type Ledger, nextDeployed, readLedger, stackName } from "./ledger";
-import { readRecord, signatureProblem, signersFile } from "./record";
+import { clusterIdentity } from "./cluster";
+import { destroyed } from "./decision";
+import { changeFacts, coveredFiles, type Facts, factsDigest, type RawConfig, rememberedFacts } from "./facts";
+import { judge, type Request, type Verdict, verdictLines } from "./gate";
+import { approvalResource, changeResource, type Ledger, ledgerOf, nextDeployed } from "./ledger";
+import { loadedHere, uncoveredProblems } from "./loaded";
+import { writePlan } from "./plan";
+import { readRecord, readSigners, recordFile, signatureProblem } from "./record";
 
 /** This run's change, and what the stack remembers of it. */
 export interface StackChange {
@@ -37,22 +42,30 @@ export async function stackChange(config: StackConfig): Promise<StackChange> {
         void judged.then(({ verdict }) => refuse(verdict.lower));
         return { first: [], rollback: false, complete: (...last) => remember(judged, last, []) };
     }
-    const run = await judged;
-    const { request, verdict } = run;
+    const { request, verdict } = await judged;
     await told;
     const problems = isPreview ? verdict.lower : verdict.problems;
-    if (problems.length > 0 && !mayBeDestroyed(request)) {
-        refuse(problems);
+    if (problems.length > 0) {
+        refuse(mayBeDestroyed(request) ? [] : problems);
+        refuseEachStep(problems);
     }
     const rollback = verdict.needs === "rollback" && verdict.problems.length === 0;
+    const hooks = verdict.gated ? [destroyHook(request, verdict)] : [];
     if (verdict.attempt === undefined) {
         return { first: [], rollback, complete: (...last) => remember(judged, last, []) };
     }
-    // An approved destroy runs the program too, and looks like an update from here. It makes nothing; an update starts with this.
+    const first = new pulumi.Stash(approvalResource, { input: { ...verdict.attempt } }, { hooks: { beforeDelete: hooks } });
+    return { first: [first], rollback, complete: (...last) => remember(judged, last, hooks) };
+}
+
+/**
+ * An approved destroy runs the program too, and looks like an update from here. It makes and changes nothing, and whatever does either
+ * is an update that nobody approved.
+ */
+function refuseEachStep(problems: Problem[]): void {
     const refusal = new pulumi.ResourceHook("approval", () => refuse(problems));
-    const first = new pulumi.Stash(approvalResource, { input: { ...verdict.attempt } }, { hooks: { beforeCreate: [refusal], beforeUpdate: [refusal] } });
-    const hook = destroyHook(request);
-    return { first: [first], rollback, complete: (...last) => remember(judged, last, [hook]) };
+    const refused = (hooks: pulumi.ResourceHookBinding = {}) => ({ ...hooks, beforeCreate: [refusal], beforeUpdate: [refusal] });
+    pulumi.runtime.registerStackTransformation(({ props, opts }) => ({ props, opts: { ...opts, hooks: refused(opts.hooks) } }));
 }
 
 interface JudgedRun {
@@ -68,9 +81,35 @@ interface JudgedRun {
 /** The files are read while the engine has other things to do: a preview that waits for nothing here has registered everything by then. */
 async function judgeRun(config: StackConfig, versions: Versions): Promise<JudgedRun> {
     const ledger = await readLedger();
-    const facts = changeFacts(config);
-    const request = requestOf(config, ledger, facts, versions);
-    return { ledger, facts, versions, endpoint: config.builder.endpoint, request, verdict: judge(request) };
+    const raw = rawConfig();
+    const { required } = config.approval;
+    const cluster = required ? await clusterIdentity(raw["gh200-vllm:kubeconfig"]?.value, config.cluster.context, process.env) : "";
+    const facts = changeFacts(".", raw, cluster);
+    const unsettled = required ? [...(await backendProblems(".")), ...uncoveredProblems(".", coveredFiles(facts), loadedHere())] : [];
+    const request = { ...requestOf(config, ledger, facts, versions), unsettled };
+    const verdict = judge(request);
+    writePlan(request.stack, { stack: request.fullName, change: verdict.change, cluster });
+    return { ledger, facts, versions, endpoint: config.builder.endpoint, request, verdict };
+}
+
+/** Reads both from the stack's own state through the engine, so that a preview and every backend can. */
+async function readLedger(): Promise<Ledger> {
+    interface Answer {
+        outputs: Record<string, { type: string; outputs: Record<string, unknown> }>;
+    }
+    const answer = (await pulumi.runtime.invoke("pulumi:pulumi:readStackResourceOutputs", { stackName: stackName() })) as Answer;
+    return ledgerOf(Object.entries(answer.outputs).map(([urn, { type, outputs }]) => ({ urn, type, outputs })));
+}
+
+const stackName = (): string => `${pulumi.getOrganization()}/${pulumi.getProject()}/${pulumi.getStack()}`;
+
+/** The SDK has this function and leaves it out of its types. */
+const { isConfigSecret } = pulumi.runtime as unknown as { isConfigSecret: (this: void, path: string) => boolean };
+
+/** What the engine was given, of every namespace. */
+function rawConfig(): RawConfig {
+    const all = Object.entries(pulumi.runtime.allConfig() as Record<string, string>);
+    return Object.fromEntries(all.map(([key, value]) => [key, { value, secret: isConfigSecret(key) }]));
 }
 
 /** Depends on everything, so it is written last, and deleted first: its hook is what a destroy meets before any other step. */
@@ -85,10 +124,14 @@ function remember(judged: Promise<JudgedRun>, [last, result]: [pulumi.Resource, 
     new pulumi.Stash(changeResource, { input }, { dependsOn: [last], ...(beforeDelete.length > 0 && { hooks: { beforeDelete } }) });
 }
 
-/** Its name is what Pulumi shows for a destroy that does not run the program, and so cannot ask the hook. */
-function destroyHook(request: Request): pulumi.ResourceHook {
+/**
+ * Its name is what Pulumi shows for a destroy that does not run the program, and so cannot ask the hook. A change that ends approvals
+ * deletes what they were kept in, and is approved by itself.
+ */
+function destroyHook(request: Request, { changed, problems }: Verdict): pulumi.ResourceHook {
+    const ends = !request.required && changed && problems.length === 0;
     return new pulumi.ResourceHook("a destroy needs an approval: docs/rules.md", () => {
-        refuse(judge({ ...request, to: destroyed }).problems);
+        refuse(ends ? [] : judge({ ...request, to: destroyed }).problems);
     });
 }
 
@@ -101,8 +144,9 @@ function requestOf(config: StackConfig, ledger: Ledger, facts: Facts, versions: 
         stack: pulumi.getStack(),
         fullName: stackName(),
         to: factsDigest(facts),
-        record: readRecord(pulumi.getStack()),
-        signers: fs.existsSync(signersFile) ? fs.readFileSync(signersFile, "utf8") : "",
+        record: readRecord(recordFile(pulumi.getStack())),
+        signersRecord: readRecord(recordFile(pulumi.getStack(), "signers")),
+        signers: readSigners("."),
         now: new Date(),
     };
 }

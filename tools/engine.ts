@@ -54,15 +54,17 @@ export class Engine {
         private readonly binary: string,
         private readonly env: NodeJS.ProcessEnv,
         private readonly configFile: string | undefined,
+        private readonly folder: string,
     ) {}
 
-    static async of(stack: string, configFile?: string, overrides: NodeJS.ProcessEnv = {}): Promise<Engine> {
+    /** @param folder of the program; this checkout where absent. */
+    static async of(stack: string, configFile?: string, overrides: NodeJS.ProcessEnv = {}, folder = CHECKOUT): Promise<Engine> {
         await ensureTools(pulumiTools, terminalReport(process.stderr));
         const state = sandboxState(sandboxDirectory());
         const inSandbox = stack === "sandbox" && fs.existsSync(state.stackConfig);
         const file = configFile ?? (inSandbox ? state.stackConfig : undefined);
         const env = { ...(await pulumiEnvironment(inSandbox ? sandboxDirectory() : undefined)), ...overrides };
-        return new Engine(stack, findTool("pulumi")?.path ?? "pulumi", env, file);
+        return new Engine(stack, findTool("pulumi")?.path ?? "pulumi", env, file, folder);
     }
 
     /** File of the authorities that this stack's registry may need beside Node.js's own; undefined where it needs none. */
@@ -104,21 +106,30 @@ export class Engine {
         return state.deployment.resources ?? [];
     }
 
+    /** The stack's configuration as the program is given it, without the secrets' values. */
+    async rawConfig(): Promise<Record<string, { value?: string; secret: boolean }>> {
+        return this.readConfig();
+    }
+
     /** The stack's configuration with its secrets, for what has to log in; sections as JSON. Never to be shown. */
     async config(): Promise<Record<string, string>> {
+        const values = await this.readConfig("--show-secrets");
+        return Object.fromEntries(Object.entries(values).map(([key, { value = "" }]) => [key, value]));
+    }
+
+    private async readConfig(...flags: string[]): Promise<Record<string, { value?: string; secret: boolean }>> {
         const config = this.configFile === undefined ? [] : ["--config-file", this.configFile];
-        const answer = await this.run(["config", "--show-secrets", "--json", ...config]);
+        const answer = await this.run(["config", ...flags, "--json", ...config]);
         if (answer.status !== 0) {
             throw new Problem(`stack: ${this.stack}: its configuration cannot be read: ${firstError(answer.output)}`);
         }
-        const values = JSON.parse(answer.output) as Record<string, { value: string }>;
-        return Object.fromEntries(Object.entries(values).map(([key, { value }]) => [key, value]));
+        return JSON.parse(answer.output) as Record<string, { value?: string; secret: boolean }>;
     }
 
     private run(args: string[], env: NodeJS.ProcessEnv = {}): Promise<Answer> {
         return new Promise((resolve, reject) => {
             const child = spawn(this.binary, [...args, "--stack", this.stack, "--non-interactive", "--color=never"], {
-                cwd: CHECKOUT,
+                cwd: this.folder,
                 env: { ...this.env, ...env },
                 stdio: ["ignore", "pipe", "pipe"],
             });

@@ -5,7 +5,8 @@ import * as path from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { changeDigest, describeChange, fromDigest } from "../../approval/change";
 import { factsDigest } from "../../approval/facts";
-import { destroyed, judge, type Request, type Verdict } from "../../approval/gate";
+import { destroyed } from "../../approval/decision";
+import { judge, type Request, type Verdict } from "../../approval/gate";
 import { type Attempt, type Deployed, type Ledger, nextDeployed } from "../../approval/ledger";
 import { type Decision, type Record, sign, signatureProblem, type Statement } from "../../approval/record";
 import { problemLine } from "../../components/internal/errors";
@@ -20,6 +21,7 @@ function key(name: string): { file: string; line: string } {
     return { file, line: `${name} ${fs.readFileSync(`${file}.pub`, "utf8").trim()}\n` };
 }
 const approver = key("approver");
+const spare = key("spare");
 const stranger = key("stranger");
 
 const now = new Date("2026-11-24T12:00:00Z");
@@ -155,14 +157,119 @@ describe("an approval", () => {
 });
 
 describe("who may approve", () => {
+    const both = approver.line + spare.line.replace(/^spare/, "approver");
+    const stolen = approver.line + stranger.line.replace(/^stranger/, "approver");
+
+    /** Signs the change of signers that a request makes. */
+    function approveSigners(from: Request, signer = approver.file): Record {
+        const trust = from.ledger.attempt?.next;
+        const change = judge(from).signers?.change ?? "no change of signers";
+        return approve(from, { decision: "signers", change, approver: trust?.approver ?? "" }, signer);
+    }
+
+    /** Makes an update of the signers alone; the ledger that it leaves. */
+    function changeSigners(ledger: Ledger, signers: string, signer = approver.file): Ledger {
+        const asked = request({ ledger, signers });
+        const verdict = judge({ ...asked, signersRecord: approveSigners(asked, signer) });
+        expect(verdict.problems).toEqual([]);
+        return { ...ledger, attempt: verdict.attempt as Attempt };
+    }
+
     test("is whom the stack remembers, not whom the change appoints", () => {
         const { ledger } = update({}, "X");
         const takeover = request({ ledger, to: "Y", approver: "stranger", signers: stranger.line });
-        expect(line({ ...takeover, record: approve(takeover, { approver: "stranger" }, stranger.file) })).toContain("is not signed by approver");
-        const handedOver = { ...takeover, record: approve(takeover) };
-        expect(line(handedOver)).toBe("");
-        const next = request({ ledger: after(takeover, judge(handedOver)), to: "Z", approver: "stranger", signers: stranger.line });
+        expect(line({ ...takeover, record: approve(takeover, { approver: "stranger" }, stranger.file) })).toMatch(
+            /^approvals\/allowed_signers: change [0-9a-f]{64}: is not approved: approver: approver → stranger, removed key SHA256:\S+ ssh-ed25519, added key SHA256:\S+ ssh-ed25519; approver approves it with: npm run approve -- -s gh200 --signers REASON$/,
+        );
+        const handedOver = { ...takeover, signersRecord: approveSigners(takeover) };
+        expect(line(handedOver)).toContain("stranger approves it with: npm run approve -- -s gh200");
+        expect(line({ ...handedOver, record: approve(handedOver) })).toContain("is not signed by stranger");
+        const approved = { ...handedOver, record: approve(handedOver, { approver: "stranger" }, stranger.file) };
+        expect(line(approved)).toBe("");
+        const next = request({ ledger: after(takeover, judge(approved)), to: "Z", approver: "stranger", signers: stranger.line });
         expect(line({ ...next, record: approve(next, { approver: "stranger" }, stranger.file) })).toBe("");
+        expect(line({ ...next, record: approve(next) })).toContain("is not signed by stranger");
+    });
+
+    test("is nobody whose key was added after the signature", () => {
+        const { ledger } = update({}, "X");
+        const signed = request({ ledger, to: "Y" });
+        const added = { ...signed, record: approve(signed), signers: stolen };
+        expect(line(added)).toContain("added key SHA256:");
+        expect(judge(added).attempt?.next.signers).not.toContain(stranger.line.split(" ")[2]);
+    });
+
+    test("is asked for an addition by a key that is trusted, not by the added one", () => {
+        const { ledger } = update({}, "X");
+        const asked = request({ ledger, signers: stolen });
+        expect(line({ ...asked, signersRecord: approveSigners(asked, stranger.file) })).toContain("is not signed by approver");
+        expect(line({ ...asked, signersRecord: approveSigners(asked) })).toBe("");
+    });
+
+    test("is a change of its own: an ordinary approval does not settle it, and neither settles the update", () => {
+        const { ledger } = update({}, "X");
+        const asked = request({ ledger, to: "Y", signers: both });
+        expect(line({ ...asked, record: approve(asked) })).toContain("--signers REASON");
+        expect(line({ ...asked, record: approveSigners(asked) })).toContain("--signers REASON");
+        const settled = { ...asked, signersRecord: approveSigners(asked) };
+        expect(line({ ...settled, record: approveSigners(asked) })).toContain("is stale");
+        expect(line({ ...settled, record: approve(settled) })).toBe("");
+    });
+
+    test("is no longer whose key was removed, for records that it signed before too", () => {
+        const first = changeSigners(update({}, "X").ledger, both);
+        const early = request({ ledger: first, to: "Y", signers: both });
+        const record = approve(early);
+        expect(line({ ...early, record })).toBe("");
+        const spareOnly = both.replace(approver.line, "");
+        expect(line({ ...early, record, signers: spareOnly })).toContain("removed key SHA256:");
+        const ledger = changeSigners(first, spareOnly, spare.file);
+        expect(line({ ...early, ledger, signers: spareOnly, record })).toContain("is not signed by approver");
+    });
+
+    test("is never again whose key was removed, even where a trusted key says so", () => {
+        const first = changeSigners(update({}, "X").ledger, both);
+        const ledger = changeSigners(first, both.replace(approver.line, ""), spare.file);
+        const asked = request({ ledger, signers: both });
+        expect(line({ ...asked, signersRecord: approveSigners(asked, spare.file) })).toContain("was removed before, and a removed key is never trusted again");
+    });
+
+    test("cannot be made by a record for another change of signers, nor by one that was used", () => {
+        const { ledger } = update({}, "X");
+        const signersRecord = approveSigners(request({ ledger, signers: both }));
+        expect(line(request({ ledger, signers: stolen, signersRecord }))).toContain("is stale");
+        const next = changeSigners(ledger, both);
+        expect(line(request({ ledger: next, signers: stolen, signersRecord }))).toContain("was used for the update before");
+    });
+
+    test.each([
+        ["a pattern", "* ssh-ed25519 AAAA"],
+        ["a negated pattern", "!mallory,* ssh-ed25519 AAAA"],
+        ["a certificate authority", `approver cert-authority ${stranger.line.split(" ").slice(1).join(" ")}`],
+        ["a certificate's key type", "approver ssh-ed25519-cert-v01@openssh.com AAAA"],
+    ])("is never %s", (_, added) => {
+        expect(line(request({ signers: `${approver.line}${added}\n` }))).toContain("approvals/allowed_signers:2: names no single key");
+        const { ledger } = update({}, "X");
+        const later = request({ ledger, to: "Y", signers: `${approver.line}${added}\n` });
+        expect(line({ ...later, record: approve(later) })).toContain("names no single key");
+    });
+
+    test("may change its comment, its order and other principals' lines without a word", () => {
+        const { ledger } = update({}, "X");
+        const asked = request({ ledger, signers: `# a comment\n${stranger.line}\n${approver.line.trim()} work laptop\n` });
+        expect(judge(asked)).toMatchObject({ changed: false, signers: undefined, problems: [] });
+    });
+
+    test("is remembered as it was by a stack of before, whose next approver it appoints", () => {
+        const { ledger } = update({}, "X");
+        const attempt = { ...(ledger.attempt as Attempt), next: { approver: "biondizzle", signers: approver.line.replace(/^approver/, "biondizzle") } };
+        const mike = approver.line.replace(/^approver/, "mike");
+        const asked = request({ ledger: { ...ledger, attempt }, approver: "mike", signers: mike });
+        expect(judge(asked).signers?.words[0]).toBe("approver: biondizzle → mike");
+        expect(line(asked)).toContain("biondizzle approves it with");
+        const signersRecord = approveSigners(asked);
+        expect(signersRecord.approver).toBe("biondizzle");
+        expect(judge({ ...asked, signersRecord })).toMatchObject({ problems: [], attempt: { next: { approver: "mike" } } });
     });
 
     test("is asked when approval is to be switched off", () => {
@@ -171,6 +278,7 @@ describe("who may approve", () => {
         expect(line(off)).toContain("is not approved");
         const verdict = judge({ ...off, record: approve(off) });
         expect(verdict).toMatchObject({ problems: [], attempt: undefined });
+        expect(line(request({ ledger, to: "Y", required: false, approver: "", record: approve(off) }))).toBe("");
     });
 
     test("is nobody on a stack without approvals", () => {
