@@ -13,8 +13,13 @@ export type RawConfig = Record<string, { value?: string; secret: boolean }>;
 
 const namespace = "gh200-vllm";
 
-/** Reads files only, and runs nothing of what it reads: `npm run approve` asks this of a change that nobody approved yet. */
-export function changeFacts(root: string, config: RawConfig, cluster: string): Facts {
+/**
+ * Reads files only, and runs nothing of what it reads: `npm run approve` asks this of a change that nobody approved yet.
+ *
+ * @param cluster what the cluster proves itself with; undefined on a stack without approvals, where the packages are not read either: nobody
+ * signs them, and half a second is a quarter of a preview.
+ */
+export function changeFacts(root: string, config: RawConfig, cluster: string | undefined): Facts {
     const facts: Facts = {};
     for (const [key, { value = "", secret }] of Object.entries(config)) {
         if (secret) {
@@ -29,8 +34,7 @@ export function changeFacts(root: string, config: RawConfig, cluster: string): F
     for (const [file, fact] of Object.entries(Object.assign({}, ...files) as Facts)) {
         facts[`file ${file}`] = fact;
     }
-    // Elsewhere nobody signs them, and half a second is a quarter of a preview.
-    if (isRequired(config)) {
+    if (cluster !== undefined) {
         facts["installed packages"] = installedPackages(root);
         facts.cluster = cluster;
     }

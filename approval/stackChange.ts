@@ -37,6 +37,7 @@ export async function stackChange(config: StackConfig): Promise<StackChange> {
     const judged = judgeRun(config, versions);
     const told = judged.then(announce);
     const isPreview = pulumi.runtime.isDryRun();
+    const hook = destroyHook(judged);
     if (isPreview && !config.approval.required) {
         // Nobody waits for this: a rejection that is not handled is what ends the preview.
         void judged.then(({ verdict }) => refuse(verdict.lower));
@@ -50,12 +51,11 @@ export async function stackChange(config: StackConfig): Promise<StackChange> {
         refuseEachStep(problems);
     }
     const rollback = verdict.needs === "rollback" && verdict.problems.length === 0;
-    const hooks = verdict.gated ? [destroyHook(request, verdict)] : [];
     if (verdict.attempt === undefined) {
         return { first: [], rollback, complete: (...last) => remember(judged, last, []) };
     }
-    const first = new pulumi.Stash(approvalResource, { input: { ...verdict.attempt } }, { hooks: { beforeDelete: hooks } });
-    return { first: [first], rollback, complete: (...last) => remember(judged, last, hooks) };
+    const first = new pulumi.Stash(approvalResource, { input: { ...verdict.attempt } }, { hooks: { beforeDelete: [hook] } });
+    return { first: [first], rollback, complete: (...last) => remember(judged, last, [hook]) };
 }
 
 /**
@@ -82,13 +82,15 @@ interface JudgedRun {
 async function judgeRun(config: StackConfig, versions: Versions): Promise<JudgedRun> {
     const ledger = await readLedger();
     const raw = rawConfig();
-    const { required } = config.approval;
-    const cluster = required ? await clusterIdentity(raw["gh200-vllm:kubeconfig"]?.value, config.cluster.context, process.env) : "";
+    const gated = config.approval.required || ledger.attempt !== undefined;
+    const cluster = gated ? await clusterIdentity(raw["gh200-vllm:kubeconfig"]?.value, config.cluster.context, process.env) : undefined;
     const facts = changeFacts(".", raw, cluster);
-    const unsettled = required ? [...(await backendProblems(".")), ...uncoveredProblems(".", coveredFiles(facts), loadedHere())] : [];
+    const unsettled = gated ? [...(await backendProblems(".")), ...uncoveredProblems(".", coveredFiles(facts), loadedHere())] : [];
     const request = { ...requestOf(config, ledger, facts, versions), unsettled };
     const verdict = judge(request);
-    writePlan(request.stack, { stack: request.fullName, change: verdict.change, cluster });
+    if (cluster !== undefined) {
+        writePlan(request.stack, { stack: request.fullName, change: verdict.change, cluster });
+    }
     return { ledger, facts, versions, endpoint: config.builder.endpoint, request, verdict };
 }
 
@@ -128,9 +130,10 @@ function remember(judged: Promise<JudgedRun>, [last, result]: [pulumi.Resource, 
  * Its name is what Pulumi shows for a destroy that does not run the program, and so cannot ask the hook. A change that ends approvals
  * deletes what they were kept in, and is approved by itself.
  */
-function destroyHook(request: Request, { changed, problems }: Verdict): pulumi.ResourceHook {
-    const ends = !request.required && changed && problems.length === 0;
-    return new pulumi.ResourceHook("a destroy needs an approval: docs/rules.md", () => {
+function destroyHook(judged: Promise<JudgedRun>): pulumi.ResourceHook {
+    return new pulumi.ResourceHook("a destroy needs an approval: docs/rules.md", async () => {
+        const { request, verdict } = await judged;
+        const ends = !request.required && verdict.changed && verdict.problems.length === 0;
         refuse(ends ? [] : judge({ ...request, to: destroyed }).problems);
     });
 }

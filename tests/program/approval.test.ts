@@ -1,86 +1,30 @@
-import { execFileSync, spawnSync } from "node:child_process";
 import * as fs from "node:fs";
-import * as path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { recordFile, signersFile } from "../../approval/record";
-import { cacheRoot } from "../../tools/cache";
-import { type Answer, emptyBackend, ProgramCopy } from "../live/programCopy";
+import { type Answer, emptyBackend } from "../live/programCopy";
+import { ApprovedProgram, digestIn } from "../support/approvedProgram";
 
-// The real engine, state, hooks and ssh-keygen; in the platform's place stands one resource that fails on demand, so that
-// a build of hours takes no time. The tests are one story: each starts from what the one before left.
-const PROGRAM = `
-import * as fs from "node:fs";
-import * as pulumi from "@pulumi/pulumi";
-import { stackChange } from "./approval/stackChange";
-import { loadConfig } from "./components/config/load";
-
-export = async () => {
-    const change = await stackChange(loadConfig());
-    const build = new pulumi.ResourceHook("build", () => {
-        if (fs.existsSync("fail")) {
-            throw new Error("the build failed");
-        }
-    });
-    const source = fs.readFileSync("assets/vllm/managed_alloc.cu", "utf8");
-    const platform = new pulumi.Stash("platform", { input: source.length }, { dependsOn: change.first, hooks: { beforeCreate: [build], beforeUpdate: [build] } });
-    change.complete(platform, platform.output);
-};
-`;
+// The tests are one story: each starts from what the one before left.
 const ALLOCATOR = "assets/vllm/managed_alloc.cu";
 
 let backend: Awaited<ReturnType<typeof emptyBackend>>;
-let program: ProgramCopy;
-const file = (name: string) => path.join(program.folder, name);
+let program: ApprovedProgram;
+const file = (name: string) => program.file(name);
 
 beforeAll(async () => {
     backend = await emptyBackend();
-    program = new ProgramCopy(backend.env);
-    fs.cpSync(path.resolve(__dirname, "../../tools"), file("tools"), { recursive: true });
-    fs.writeFileSync(file("index.ts"), PROGRAM);
-    fs.mkdirSync(file("approvals"), { recursive: true });
-    allow({ biondizzle: newKey("approver") });
-    newKey("stranger");
-    await program.pulumi(["stack", "init", "gh200"]);
+    program = new ApprovedProgram(backend);
+    await program.copy.pulumi(["stack", "init", "gh200"]);
 }, 300_000);
 
 afterAll(() => {
-    program?.remove();
+    program?.copy.remove();
     backend?.remove();
 });
 
-function newKey(name: string): string {
-    execFileSync("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-C", name, "-f", file(name)]);
-    return fs.readFileSync(file(`${name}.pub`), "utf8").trim();
-}
-
-function allow(keys: Record<string, string>): void {
-    fs.writeFileSync(
-        file(signersFile),
-        Object.entries(keys)
-            .map(([who, key]) => `${who} ${key}\n`)
-            .join(""),
-    );
-}
-
-const preview = () => program.pulumi(["preview", "--stack", "gh200"]);
-const up = () => program.pulumi(["up", "--yes", "--skip-preview", "--stack", "gh200"]);
-
-const digestIn = (output: string): string => /change(?: digest:)?\s+([0-9a-f]{64})/.exec(output)?.[1] ?? `no digest in ${output}`;
-
-/** `npm run approve` as a person runs it, who has read the digest. */
-function approve(change: string, ...args: string[]): Answer {
-    const tsx = path.join(program.folder, "node_modules", ".bin", "tsx");
-    const { status, stdout, stderr } = spawnSync(tsx, ["approval/approve.ts", "-s", "gh200", "--key", file("approver"), "--change", change, ...args], {
-        cwd: program.folder,
-        // The tools of this machine are found by its own home, which the program is not given.
-        env: { ...backend.env, GH200_CACHE: cacheRoot() },
-        encoding: "utf8",
-    });
-    return { status, output: stdout + stderr };
-}
-
-const record = () => JSON.parse(fs.readFileSync(file(recordFile("gh200")), "utf8")) as Record<string, unknown>;
-const writeRecord = (value: unknown) => fs.writeFileSync(file(recordFile("gh200")), JSON.stringify(value));
+const preview = () => program.preview();
+const up = () => program.up();
+const state = () => program.state();
+const approve = (change: string, ...args: string[]): Answer => program.approve(change, ...args);
 
 /** The one line of a refusal, after checking that nothing was done. */
 async function refused(answer: Promise<Answer>): Promise<string> {
@@ -94,20 +38,13 @@ async function refused(answer: Promise<Answer>): Promise<string> {
     return lines[0] ?? "";
 }
 
-/** What the stack's state says of the ledger and of the platform. */
-function state(): string {
-    const text = fs.readFileSync(path.join(backend.folder, ".pulumi", "stacks", "gh200-vllm", "gh200.json"), "utf8");
-    const { checkpoint } = JSON.parse(text) as { checkpoint: { latest?: { resources?: { urn: string; outputs: unknown }[] } } };
-    return JSON.stringify((checkpoint.latest?.resources ?? []).filter(({ urn }) => urn.includes("Stash")).map(({ urn, outputs }) => [urn, outputs]));
-}
-
 async function passed(answer: Promise<Answer>): Promise<string> {
     const { status, output } = await answer;
     expect(status, output).toBe(0);
     return output;
 }
 
-const edit = (text: string) => program.edit(ALLOCATOR, (before) => `${before}// ${text}\n`);
+const edit = (text: string) => program.copy.edit(ALLOCATOR, (before) => `${before}// ${text}\n`);
 
 const MINUTE = 60_000;
 
@@ -116,7 +53,7 @@ describe("an update that nobody approved", () => {
         "is refused before its first resource, in one line that says how",
         async () => {
             const line = await refused(up());
-            expect(line).toMatch(/approval: change [0-9a-f]{64}: is not approved; biondizzle approves it with: npm run approve -- -s gh200$/);
+            expect(line).toMatch(/approval: change [0-9a-f]{64}: is not approved; mike approves it with: npm run approve -- -s gh200$/);
             expect(state()).toBe("[]");
         },
         5 * MINUTE,
@@ -156,11 +93,11 @@ describe("a record", () => {
     test(
         "edited by hand, or signed by somebody else, is refused",
         async () => {
-            const good = record();
-            writeRecord({ ...good, time: "2031-01-01T00:00:00.000Z" });
-            expect(await refused(up())).toContain("is not signed by biondizzle as approvals/allowed_signers has it");
+            const good = program.record;
+            program.record = { ...good, time: "2031-01-01T00:00:00.000Z" };
+            expect(await refused(up())).toContain("is not signed by mike as approvals/allowed_signers has it");
             const change = digestIn(await passed(preview()));
-            expect(approve(change, "--key", file("stranger")).output).toContain("signs, but not for biondizzle");
+            expect(approve(change, "--key", file("stranger")).output).toContain("signs, but not for mike");
         },
         10 * MINUTE,
     );
@@ -169,16 +106,16 @@ describe("a record", () => {
         "cannot be replayed by going back and forth",
         async () => {
             approve(digestIn(await passed(preview())));
-            const forth = record();
+            const forth = program.record;
             await passed(up());
             const after = fs.readFileSync(file(ALLOCATOR), "utf8");
-            program.restore(ALLOCATOR);
+            program.copy.restore(ALLOCATOR);
             const line = await refused(up());
             expect(line).toContain("--rollback REASON");
             approve(digestIn(line.split("this is")[1] ?? ""), "--rollback", "the test goes back");
             await passed(up());
             fs.writeFileSync(file(ALLOCATOR), after);
-            writeRecord(forth);
+            program.record = forth;
             expect(await refused(up())).toContain("is stale");
         },
         10 * MINUTE,
@@ -200,7 +137,7 @@ describe("after a failed build", () => {
             expect(approve(change).output).toContain("is a decision after a failed update");
             approve(change, "--after-failure", "the disk was full");
             await passed(up());
-            expect(record()).toMatchObject({ decision: "after-failure", reason: "the disk was full" });
+            expect(program.record).toMatchObject({ decision: "after-failure", reason: "the disk was full" });
         },
         10 * MINUTE,
     );
@@ -239,19 +176,19 @@ describe("a downgrade", () => {
     ])(
         "%s is refused by a preview already",
         async (_, name, from, to, line) => {
-            program.edit(name, (text) => text.replace(from, to));
+            program.copy.edit(name, (text) => text.replace(from, to));
             for (const answer of [await preview(), await up()]) {
                 expect(answer.status).not.toBe(0);
                 expect(answer.output).toContain(line);
             }
-            program.restore(name);
+            program.copy.restore(name);
         },
         5 * MINUTE,
     );
 });
 
 describe("destroy", () => {
-    const destroy = (...args: string[]) => program.pulumi(["destroy", ...args, "--yes", "--skip-preview", "--stack", "gh200"]);
+    const destroy = (...args: string[]) => program.destroy(...args);
 
     test(
         "without the program is refused before any step",
@@ -273,7 +210,7 @@ describe("destroy", () => {
             expect(approve(change, "--destroy", "the test is over").status).toBe(0);
             edit("four");
             expect(await refused(up())).toContain("is stale");
-            program.edit(ALLOCATOR, (text) => text.replace("// four\n", ""));
+            program.copy.edit(ALLOCATOR, (text) => text.replace("// four\n", ""));
             await passed(destroy("--run-program"));
             expect(state()).toBe("[]");
         },

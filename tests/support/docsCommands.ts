@@ -8,7 +8,7 @@ const run: Handling = { run: true };
 const by = (file: string, text: string): Handling => ({ by: file, text });
 const needs = (what: string): Handling => ({ needs: what });
 
-const approve = by("tests/program/approval.test.ts", '["approval/approve.ts", "-s", "gh200"');
+const approve = by("tests/support/approvedProgram.ts", '["approval/approve.ts", "-s", "gh200"');
 
 /** By the command, without its comment. */
 export const commands: Record<string, Handling> = {

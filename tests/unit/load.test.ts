@@ -34,7 +34,7 @@ describe("a committed stack", () => {
             registryCache: true,
         });
         expect(config.sources).toEqual({ "src-vllm": { repository: "https://sweetapi.com/biondizzle/vllm.git", ref: "cmm" } });
-        expect(config.approval).toMatchObject({ required: true, approver: "biondizzle" });
+        expect(config.approval).toMatchObject({ required: true, approver: "mike" });
         expect(config.secrets).toEqual({ builderClientKey: undefined, registryPassword: undefined, hfToken: undefined, kubeconfig: undefined });
     });
 
