@@ -97,7 +97,7 @@ function judgeSigners(request: Request): { trust: Trust; problems: Problem[]; si
     const unapproved = recordProblem(request, {
         ...{ record, file: recordFile(stack, "signers"), change: named.change, needs: "signers", used: before.record },
         trust: before,
-        none: `is not approved: ${named.words.join(", ")}`,
+        wrong: `is not approved: ${named.words.join(", ")}`,
     });
     const signers = { change: named.change, words: named.words, approved: unapproved === undefined };
     if (unapproved !== undefined) {
@@ -109,7 +109,7 @@ function judgeSigners(request: Request): { trust: Trust; problems: Problem[]; si
 function approvalProblem(request: Request, change: string, needs: Decision, trust: Trust): Problem | undefined {
     return recordProblem(request, {
         ...{ record: request.record, file: recordFile(request.stack), change, needs, used: request.ledger.attempt?.signature, trust },
-        none: needs === "after-failure" ? failureNeedsDecision(request) : "is not approved",
+        wrong: needs === "after-failure" ? failureNeedsDecision(request) : "is not approved",
     });
 }
 
@@ -124,15 +124,15 @@ interface Claim {
     /** Whose signature counts. */
     trust: Trust;
     /** What is wrong where there is no record. */
-    none: string;
+    wrong: string;
 }
 
 /** Why a record does not let its change through; undefined where it does. */
-function recordProblem(request: Request, { record, file, change, needs, used, trust, none }: Claim): Problem | undefined {
+function recordProblem(request: Request, { record, file, change, needs, used, trust, wrong }: Claim): Problem | undefined {
     const { approver } = trust;
     const how = `${approver} approves it with: npm run approve -- -s ${request.stack}${needs === "update" ? "" : ` --${needs} REASON`}`;
     if (record === undefined) {
-        return { path: needs === "signers" ? signersFile : "approval", value: `change ${change}`, wrong: none, fix: how };
+        return { path: needs === "signers" ? signersFile : "approval", value: `change ${change}`, wrong, fix: how };
     }
     if (isProblem(record)) {
         return { ...record, fix: how };

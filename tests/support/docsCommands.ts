@@ -81,6 +81,7 @@ export const commands: Record<string, Handling> = {
 export const notCommands = [
     "gh200                       CmmPlatform        the whole platform",
     "request = limit = host processes + host overflow + pinned + /dev/shm + headroom",
+    "who approves changes, change 5ad0c3… (not approved):",
     "change digest: 0d26d3fe… (an update is refused:)",
     "tcp://10.0.0.1:1234 is building build-vllm for stack gh200-vllm/gh200 since 14:02 UTC (31 min), build 8xk2…",
     "path: value: what is wrong; accepted: what would be; how to mend it",
