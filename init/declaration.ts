@@ -13,7 +13,7 @@ import { describeModel, modelNameProblems } from "./modelConfig";
 export interface Declaration {
     builder: Record<string, string | undefined>;
     registry: Record<string, string | undefined>;
-    image: { base: { name: string }; imageTag: string | undefined };
+    image: { base: { name: string }; imageTag: string | undefined; imageSuffix: string | undefined };
     stages: { builderMemoryGiB: number | undefined; builderCores: number | undefined };
     node: Gh200NodeArgs | undefined;
     serving: Partial<ServingArgs>;
@@ -41,7 +41,7 @@ export function declare(answers: Answers): Declaration {
             serverName: given(answers, "builder-server-name"),
         },
         registry: { address: given(answers, "registry"), username: given(answers, "user") },
-        image: { base: { name: imageSchema.parse({}).base.name }, imageTag: answers.repository },
+        image: { base: { name: imageSchema.parse({}).base.name }, imageTag: answers.repository, imageSuffix: suffixOf(answers.stack) },
         stages: { builderMemoryGiB: number(answers, "builder-memory"), builderCores: number(answers, "builder-cores") },
         node,
         serving,
@@ -51,6 +51,12 @@ export function declare(answers: Answers): Declaration {
         remarks,
         problems: [...certificates.problems, ...nodeProblems, ...servingProblems],
     };
+}
+
+/** Two stacks with one release tag would move it from each other's image. What a long name loses is its end, as a tag has 128 characters. */
+function suffixOf(stack: string | undefined): string | undefined {
+    const suffix = `${imageSchema.parse({}).imageSuffix}-${stack}`.slice(0, 51);
+    return stack !== undefined && imageSchema.shape.imageSuffix.safeParse(suffix).success ? suffix : undefined;
 }
 
 function declareNode(answers: Answers): { node: Gh200NodeArgs | undefined; problems: Problem[] } {

@@ -23,7 +23,9 @@ export function builderHook(component: pulumi.Resource, image: string, builder: 
     return new pulumi.ResourceHook(
         hookName(component, `${image}:builder`),
         inContext(async ({ newInputs = {} }) => {
-            const resolved = await connection;
+            // An image that was first built under another name of the builder keeps it, and that is the one the provider looks up.
+            const { name = (await connection).name } = (newInputs as { builder?: { name?: string } }).builder ?? {};
+            const resolved = { ...(await connection), name };
             if (resolved.endpoint === "") {
                 refuse([{ path: "builder.endpoint", wrong: "is missing", accepted: "tcp://HOST:PORT of a BuildKit daemon" }]);
             }

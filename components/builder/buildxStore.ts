@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
@@ -9,6 +10,16 @@ import type { BuilderConnection } from "./connection";
  */
 export function buildxStore(env: NodeJS.ProcessEnv = process.env): string {
     return env.BUILDX_CONFIG ?? path.join(env.DOCKER_CONFIG ?? path.join(os.homedir(), ".docker"), "buildx");
+}
+
+/** A stack's own entry in the store: project and stack as buildx takes names; where that changes them, with the beginning of their hash. */
+export function instanceName(project: string, stack: string): string {
+    const text = `${project}-${stack}`;
+    const name = text
+        .toLowerCase()
+        .replace(/[^a-z0-9-]/g, "-")
+        .replace(/^[^a-z]/, "s$&");
+    return name === text ? name : `${name}-${createHash("sha256").update(text).digest("hex").slice(0, 6)}`;
 }
 
 /** The options of buildx's remote driver for this connection; certificate files must lie at absolute paths. */

@@ -27,9 +27,8 @@ export interface BuilderArgs {
     refuseWhenBusy?: pulumi.Input<boolean>;
 }
 
-/** What a builder is asked and must be, in resolved values. */
-export interface BuilderConnection {
-    name: string;
+/** A daemon by what it is asked and must be, in resolved values. */
+export interface BuilderDaemon {
     endpoint: string;
     platform: string;
     serverName: string;
@@ -39,6 +38,11 @@ export interface BuilderConnection {
     minBuildkitVersion: string;
     allowEmulation: boolean;
     refuseWhenBusy: boolean;
+}
+
+/** A daemon, and its name in the buildx store. */
+export interface BuilderConnection extends BuilderDaemon {
+    name: string;
 }
 
 /** The connection in resolved values. In a preview it may never settle; only hooks of an update wait for it. */

@@ -1,6 +1,6 @@
 import * as path from "node:path";
 import type * as grpc from "@grpc/grpc-js";
-import type { BuilderConnection } from "./connection";
+import type { BuilderDaemon } from "./connection";
 
 /** A dead address is told within this time; docker-build itself needs 20 s and does not say why. */
 export const answerTimeoutMs = 4_000;
@@ -107,7 +107,7 @@ function date(timestamp: Timestamp | null): Date | undefined {
 }
 
 /** Calls `use` with a client of the daemon and closes it. */
-export async function withControl<T>(connection: BuilderConnection, use: (client: ControlClient) => Promise<T>): Promise<T> {
+export async function withControl<T>(connection: BuilderDaemon, use: (client: ControlClient) => Promise<T>): Promise<T> {
     const client = await controlClient(connection);
     try {
         return await use(client);
@@ -117,7 +117,7 @@ export async function withControl<T>(connection: BuilderConnection, use: (client
 }
 
 /** gRPC is loaded here alone: a preview, or an update without a build, does without it. */
-async function controlClient(connection: BuilderConnection): Promise<ControlClient> {
+async function controlClient(connection: BuilderDaemon): Promise<ControlClient> {
     const [grpc, protoLoader] = await Promise.all([import("@grpc/grpc-js"), import("@grpc/proto-loader")]);
     const definition = protoLoader.loadSync(path.join(__dirname, "control.proto"), { keepCase: true, defaults: true });
     const loaded = grpc.loadPackageDefinition(definition) as unknown as {

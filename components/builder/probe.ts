@@ -1,7 +1,7 @@
 import { coerce, compare } from "semver";
 import { connectionFault, Fault } from "../internal/connectionFault";
 import type { Problem } from "../internal/errors";
-import type { BuilderConnection } from "./connection";
+import type { BuilderDaemon } from "./connection";
 import { answerTimeoutMs, type ListWorkersResponse, withControl } from "./control";
 
 /** What a BuildKit daemon says of itself. */
@@ -14,7 +14,7 @@ export interface BuilderFacts {
 }
 
 /** Asks the daemon for its version and platforms. Rejects with a sentence, never with a stack of gRPC. */
-export function probeBuilder(connection: BuilderConnection): Promise<BuilderFacts> {
+export function probeBuilder(connection: BuilderDaemon): Promise<BuilderFacts> {
     return withControl(connection, async (client) => {
         const response = await new Promise<ListWorkersResponse>((resolve, reject) => {
             const deadline = new Date(Date.now() + answerTimeoutMs);
@@ -30,7 +30,7 @@ export function probeBuilder(connection: BuilderConnection): Promise<BuilderFact
 }
 
 /** Why this daemon may not build for us; empty when it may. */
-export function builderProblems(connection: BuilderConnection, facts: BuilderFacts): Problem[] {
+export function builderProblems(connection: BuilderDaemon, facts: BuilderFacts): Problem[] {
     const path = "builder.endpoint";
     const value = connection.endpoint;
     const problems: Problem[] = [];
@@ -64,7 +64,7 @@ export function builderProblems(connection: BuilderConnection, facts: BuilderFac
 }
 
 /** The one line for a daemon that did not answer the question. */
-export function unreachableProblem(connection: BuilderConnection, error: unknown): Problem {
+export function unreachableProblem(connection: BuilderDaemon, error: unknown): Problem {
     const text = reason(error instanceof Error ? error.message : String(error));
     const shared = {
         path: "builder.endpoint",

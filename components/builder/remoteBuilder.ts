@@ -6,7 +6,7 @@ import { isHost, isHostPort } from "../image/reference";
 import { hookName } from "../internal/hookName";
 import { resolve } from "../internal/resolve";
 import type { SameShape } from "../internal/sameShape";
-import { driverOptions, forgetBuilder, writeCertificates } from "./buildxStore";
+import { driverOptions, forgetBuilder, instanceName, writeCertificates } from "./buildxStore";
 import { oldestBuildkit, resolvedConnection } from "./connection";
 
 /** The BuildKit daemon that images are built on. */
@@ -17,8 +17,8 @@ export interface RemoteBuilderArgs {
      */
     endpoint?: pulumi.Input<string>;
     /**
-     * Name of the builder in the buildx store of the machine that runs the update. Default: `gh200`.
-     * It is an input of every image, so renaming it rebuilds (from cache) all of them.
+     * Name of the builder in the buildx store of the machine that runs the update. Default: project and stack, e.g. `gh200-vllm-prod`,
+     * so that two stacks on one machine never write one entry. An image keeps the name that it was first built under: renaming builds nothing.
      */
     name?: pulumi.Input<string>;
     /**
@@ -67,8 +67,8 @@ export const remoteBuilderSchema = z.strictObject({
     name: z
         .string()
         .regex(/^[a-z][a-z0-9-]*$/, { error: "is no buildx builder name; accepted: lower-case letters, digits, dashes" })
-        .default("gh200")
-        .meta({ description: "Name of the builder in the buildx store of the machine that runs the update." }),
+        .optional()
+        .meta({ description: "Name of the builder in the buildx store of the machine that runs the update; project and stack where absent." }),
     platform: z
         .string()
         .regex(/^[a-z0-9]+\/[a-z0-9]+(\/v\d+)?$/, { error: "is no platform; accepted: e.g. linux/arm64" })
@@ -137,7 +137,8 @@ export class RemoteBuilder extends pulumi.ComponentResource {
         };
         super("gh200-vllm:index:RemoteBuilder", name, declared, opts);
         const { buildxBuilderResource: _, ...resolved } = resolve("builder", remoteBuilderSchema, args);
-        const outputs = { ...resolved, clientKey: pulumi.secret(args.clientKey ?? "") };
+        const ownName = instanceName(pulumi.getProject(), pulumi.getStack());
+        const outputs = { ...resolved, name: pulumi.output(args.name).apply((given) => given ?? ownName), clientKey: pulumi.secret(args.clientKey ?? "") };
         if (args.buildxBuilderResource) {
             outputs.name = buildxBuilder(this, name, outputs).name;
         }
@@ -159,7 +160,8 @@ function buildxBuilder(parent: pulumi.Resource, name: string, builder: Parameter
     return new docker.BuildxBuilder(
         name,
         { name: builder.name, endpoint: builder.endpoint, remote: options },
-        { parent, hooks: { beforeCreate: [certificates] } },
+        // Another name would replace it.
+        { parent, hooks: { beforeCreate: [certificates] }, ignoreChanges: ["name"] },
     );
 }
 

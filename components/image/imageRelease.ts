@@ -68,7 +68,7 @@ export class ImageRelease extends pulumi.ComponentResource {
                 push: false,
                 buildOnPreview: false,
             },
-            { parent: this, retainOnDelete: true, hooks: { beforeCreate: hooks, beforeUpdate: hooks } },
+            { parent: this, retainOnDelete: true, ignoreChanges: ["builder.name"], hooks: { beforeCreate: hooks, beforeUpdate: hooks } },
         );
         const deployRef = pulumi.interpolate`${args.repository}@${image.digest}`;
         lookInPreview(this, deployRef, image.registries);

@@ -120,8 +120,8 @@ function imageOptions(name: string, spec: ImageSpec, opts: ChildOptions): pulumi
     const hook = builderHook(opts.parent, name, spec.builder, spec.announcement);
     return pulumi.mergeOptions(opts, {
         retainOnDelete: true,
-        // A renamed stack builds nothing; whoever waits is told the name that the stack had at the last build.
-        ignoreChanges: [`buildArgs.${builtForArgument}`],
+        // A renamed stack or builder builds nothing; whoever waits is told the name that the stack had at the last build.
+        ignoreChanges: [`buildArgs.${builtForArgument}`, "builder.name"],
         hooks: { beforeCreate: [hook], beforeUpdate: [hook], onError: [failureHook(opts.parent, name, spec.builder)] },
     });
 }

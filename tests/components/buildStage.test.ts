@@ -43,6 +43,12 @@ test("a stage is one component with one image, and nothing else", async () => {
     ]);
 });
 
+test("neither another name of the stack nor of the builder is a change of its image", async () => {
+    stage();
+    await recorder.settled();
+    expect(recorder.only(imageType, "lmcache").ignoreChanges).toEqual(["buildArgs.BUILT_FOR", "builder.name"]);
+});
+
 test("its image has exactly these inputs", async () => {
     const contextHash = /^\.gh200\/contexts\/[0-9a-f]{16}$/;
     expect(await inputs()).toEqual({

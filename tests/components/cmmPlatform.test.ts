@@ -102,7 +102,7 @@ describe("every image", () => {
     test("is kept in the registry, built by the one builder after its hook, never in a preview", () =>
         each(({ name, inputs, retainOnDelete, hooks }) => {
             expect(retainOnDelete, name).toBe(true);
-            expect(inputs, name).toMatchObject({ builder: { name: "gh200" }, push: false, buildOnPreview: false, platforms: ["linux/arm64"] });
+            expect(inputs, name).toMatchObject({ builder: { name: "gh200-vllm-test" }, push: false, buildOnPreview: false, platforms: ["linux/arm64"] });
             expect(hooks.beforeCreate, name).toContainEqual(expect.stringMatching(new RegExp(`^CmmPlatform gh200/.*/${name}:builder$`)));
             expect(hooks.beforeUpdate, name).toEqual(hooks.beforeCreate);
         }));

@@ -44,7 +44,7 @@ test("a builder by its facts creates nothing, and needs no Docker daemon", async
                 builder.allowEmulation,
             ]),
         ),
-    ).toEqual(["gh200", "tcp://10.0.0.1:1234", "linux/arm64", "", "CA", "CERT", "0.31.0", false]);
+    ).toEqual(["gh200-vllm-test", "tcp://10.0.0.1:1234", "linux/arm64", "", "CA", "CERT", "0.31.0", false]);
 });
 
 test("its key is a secret, its certificates are not", async () => {
@@ -61,18 +61,19 @@ test("where a stack asks for it, it is a docker.BuildxBuilder too, with certific
     expect(recorder.registrations).toHaveLength(2);
     expect(resource.parent).toBe(`${type} builder`);
     expect(resource.inputs).toEqual({
-        name: "gh200",
+        name: "gh200-vllm-test",
         endpoint: "tcp://10.0.0.1:1234",
         remote: {
-            cacert: path.join(store, "certificates/gh200/cacert.pem"),
-            cert: path.join(store, "certificates/gh200/cert.pem"),
-            key: path.join(store, "certificates/gh200/key.pem"),
+            cacert: path.join(store, "certificates/gh200-vllm-test/cacert.pem"),
+            cert: path.join(store, "certificates/gh200-vllm-test/cert.pem"),
+            key: path.join(store, "certificates/gh200-vllm-test/key.pem"),
         },
     });
     expect(resource.hooks).toMatchObject({ beforeCreate: ["RemoteBuilder builder/certificates"] });
     expect(await recorder.runHook("RemoteBuilder builder/certificates")).toBe("");
-    expect(fs.readFileSync(path.join(store, "certificates/gh200/key.pem"), "utf8")).toBe("KEY");
-    expect(await valueOf(builder.name)).toBe("gh200");
+    expect(fs.readFileSync(path.join(store, "certificates/gh200-vllm-test/key.pem"), "utf8")).toBe("KEY");
+    expect(await valueOf(builder.name)).toBe("gh200-vllm-test");
+    expect(resource.ignoreChanges).toEqual(["name"]);
 });
 
 describe("its inputs are refused", () => {
@@ -99,8 +100,17 @@ describe("the hook before a build", () => {
     test("makes a native builder known to this machine's buildx", async () => {
         const endpoint = await standInBuildkit({ version: "v0.34.2", platforms: ["linux/arm64"] });
         expect(await hook({ endpoint })).toBe("");
-        const instance = JSON.parse(fs.readFileSync(path.join(store, "instances", "gh200"), "utf8")) as { Nodes: { Endpoint: string }[] };
+        const instance = JSON.parse(fs.readFileSync(path.join(store, "instances", "gh200-vllm-test"), "utf8")) as { Nodes: { Endpoint: string }[] };
         expect(instance.Nodes.map((node) => node.Endpoint)).toEqual([endpoint]);
+    });
+
+    test("under the name that the image was first built under, which the provider looks up", async () => {
+        const endpoint = await standInBuildkit({ version: "v0.34.2", platforms: ["linux/arm64"] });
+        const component = new RemoteBuilder("builder", { endpoint });
+        builderHook(component, "image", component);
+        await recorder.settled();
+        expect(await recorder.runHook("RemoteBuilder builder/image:builder", undefined, { builder: { name: "gh200" } })).toBe("");
+        expect(fs.readdirSync(path.join(store, "instances"))).toEqual(["gh200"]);
     });
 
     test("refuses one that emulates or is old, both at once", async () => {

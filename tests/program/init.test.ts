@@ -88,7 +88,7 @@ describe("npm run init by flags", () => {
         expect((await program.pulumi(["stack", "init", "made"])).status).toBe(0);
         const preview = await program.pulumi(["preview", "--stack", "made"]);
         expect(preview.output).toContain("to create");
-        expect(preview.output).toContain("registry.example/vllm/gh200-vllm-cmm:cmm-cmm");
+        expect(preview.output).toContain("registry.example/vllm/gh200-vllm-cmm:cmm-cmm-made");
         expect(preview.status).toBe(0);
         // What is left is what npm run pins settles.
         const open = preview.output.split("\n").filter((line) => /^\s*gh200-vllm:(?!index:)/.test(line));

@@ -95,12 +95,13 @@ describe.each(versions)("the state of %s", (version) => {
     );
 
     test(
-        "with another password of the registry and another certificate builds nothing more than without",
+        "with another password of the registry, another certificate and another name of the builder builds nothing more than without",
         async () => {
             const before = await planned();
             setSecret("registryPassword", "another");
             setSecret("builderClientKey", "another");
             await pulumi("config", "set", "--stack", "sandbox", "--path", "gh200-vllm:builder.clientCertificate", "another");
+            await pulumi("config", "set", "--stack", "sandbox", "--path", "gh200-vllm:builder.name", "another");
             const { replace, "create-replacement": made, "delete-replaced": gone, ...after } = await planned();
             const others = (resources: string[] = []) => resources.filter((resource) => resource !== "kubernetes:core/v1:Secret gh200-vllm-pull");
             expect([replace, made, gone].flatMap(others)).toEqual([]);

@@ -50,7 +50,7 @@ export interface Recorder {
     /** Names of the hooks that were registered, in order. */
     hookNames(): string[];
     /** Runs a hook as the engine does, over the program's callback server; the text of its error, empty where it passes. */
-    runHook(name: string, oldOutputs?: JavaScriptValues): Promise<string>;
+    runHook(name: string, oldOutputs?: JavaScriptValues, newInputs?: JavaScriptValues): Promise<string>;
     /** The most custom resources of the type that were being created at once. */
     mostAtOnce(type: string): number;
 }
@@ -107,7 +107,7 @@ export async function record({ preview = false, outputs = {} as Record<string, o
     return {
         registrations,
         hookNames: () => [...hooks.keys()],
-        runHook: (name, oldOutputs) => invokeHook(name, hooks.get(name)!, oldOutputs),
+        runHook: (name, oldOutputs, newInputs) => invokeHook(name, hooks.get(name)!, oldOutputs, newInputs),
         ofType: (type) => registrations.filter((candidate) => candidate.type === type),
         only: (type, name) => {
             const found = registrations.filter((candidate) => candidate.type === type && candidate.name === name);
@@ -142,10 +142,16 @@ export function valueOf<T>(output: pulumi.Output<T>): Promise<T> {
     return new Promise((resolve) => void output.apply((value) => resolve(value as T)));
 }
 
-async function invokeHook(name: string, callback: Callback, oldOutputs: JavaScriptValues | undefined): Promise<string> {
+async function invokeHook(
+    name: string,
+    callback: Callback,
+    oldOutputs: JavaScriptValues | undefined,
+    newInputs: JavaScriptValues | undefined,
+): Promise<string> {
     const hook = new resources.ResourceHookRequest();
     hook.setName(name);
     hook.setOldOutputs(oldOutputs && Struct.fromJavaScript(oldOutputs));
+    hook.setNewInputs(newInputs && Struct.fromJavaScript(newInputs));
     const invocation = new CallbackInvokeRequest();
     invocation.setToken(callback.getToken());
     invocation.setRequest(hook.serializeBinary());

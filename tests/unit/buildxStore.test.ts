@@ -1,8 +1,9 @@
 import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { buildxStore, writeBuilder } from "../../components/builder/buildxStore";
+import { buildxStore, instanceName, writeBuilder } from "../../components/builder/buildxStore";
 import { connection } from "../support/standInBuildkit";
 import { temporaryFolders } from "../support/temporaryFolder";
 
@@ -107,5 +108,24 @@ describe("a builder in the store", () => {
         writeBuilder(secured, store);
         writeBuilder({ ...secured, name: "gh200-b" }, store);
         expect(fs.readdirSync(path.join(store, "instances")).sort()).toEqual(["gh200", "gh200-b"]);
+    });
+});
+
+describe("the name of a stack's own entry", () => {
+    test.each([
+        ["gh200-vllm", "prod", "gh200-vllm-prod"],
+        ["gh200-vllm", "Prod", /^gh200-vllm-prod-[0-9a-f]{6}$/],
+        ["team.llm", "eu_west", /^team-llm-eu-west-[0-9a-f]{6}$/],
+        ["1st", "stack", /^s1st-stack-[0-9a-f]{6}$/],
+    ])("of %s and %s", (project, stack, name) => expect(instanceName(project, stack)).toEqual(typeof name === "string" ? name : expect.stringMatching(name)));
+
+    test("is one that buildx takes, and no other stack's, whatever their names", () => {
+        const name = fc.stringMatching(/^[A-Za-z0-9_.-]{1,20}$/);
+        fc.assert(
+            fc.property(name, name, name, (project, one, other) => {
+                expect(instanceName(project, one)).toMatch(/^[a-z][a-z0-9-]*$/);
+                expect(instanceName(project, one) === instanceName(project, other)).toBe(one === other);
+            }),
+        );
     });
 });
