@@ -1,6 +1,8 @@
 import { spawn } from "node:child_process";
 import * as fs from "node:fs";
 import * as path from "node:path";
+import { problemLine } from "../components/internal/errors";
+import { unreadableStates } from "./checkpoint";
 import { main, terminalReport } from "./report";
 import { stackOf, withConfigFile } from "./stack";
 import { clearStaleLocks } from "./staleLock";
@@ -28,6 +30,9 @@ main(async () => {
     }
     for (const lock of clearStaleLocks(environment.PULUMI_BACKEND_URL)) {
         report(`removed the state lock of process ${lock.pid}, which no longer runs`);
+    }
+    for (const problem of unreadableStates(environment.PULUMI_BACKEND_URL)) {
+        report(problemLine(problem));
     }
     const pulumi = findTool("pulumi");
     return run(pulumi?.path ?? "pulumi", inSandbox ? withConfigFile(args, state.stackConfig) : args, environment);
