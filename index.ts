@@ -13,8 +13,9 @@ export = async () => {
     const providers = platformProviders(config);
     // Their processes start while the platform is planned.
     await setImmediate();
-    const platform = new CmmPlatform("gh200", { ...args, rollback: change.rollback }, { providers, dependsOn: change.first });
-    change.complete(platform, platform.deployRef);
+    const { rollback, expectedDigests, first } = change;
+    const platform = new CmmPlatform("gh200", { ...args, rollback, ...(expectedDigests && { expectedDigests }) }, { providers, dependsOn: first });
+    change.complete(platform, platform.imageDigests);
     return {
         /** `REPOSITORY@DIGEST` that is deployed. */
         deployRef: platform.deployRef,

@@ -7,19 +7,20 @@ import { parseArgs } from "node:util";
 import { Engine } from "../tools/engine";
 import { main, Problem } from "../tools/report";
 import { describeChange } from "./change";
-import { type Asked, decide, declaredSigners, declaredTrust, destroyed } from "./decision";
+import { type Asked, decide, declaredSigners, declaredTrust, destroyed, rebuiltImages } from "./decision";
 import { approverOf, changeFacts, type Facts, factsDigest, isRequired } from "./facts";
 import { ledgerOf } from "./ledger";
 import { planFile, readPlan } from "./plan";
 import { type Decision, readSigners, recordFile, sign, signatureProblem, signersFile, type Statement } from "./record";
 import { signersText, type Trust } from "./trust";
 
-const USAGE = `usage: npm run approve -- -s STACK [--after-failure REASON | --rollback REASON | --destroy REASON | --signers REASON] [--tree FOLDER] [--key FILE] [--change DIGEST]
+const USAGE = `usage: npm run approve -- -s STACK [--after-failure REASON | --rollback REASON | --destroy REASON | --signers REASON | --rebuild REASON] [--tree FOLDER] [--key FILE] [--change DIGEST]
   -s, --stack      the stack whose next update is approved
   --after-failure  the last approved update failed, and this one may try again
   --rollback       go back to a state that the stack had before
   --destroy        let \`pulumi destroy --run-program\` through
   --signers        another approver, or other keys
+  --rebuild        an image that came out different from the same sources
   --tree           the checkout of the change; this one where absent. Nothing of it is run
   --key            SSH key to sign with; git's user.signingkey, else ~/.ssh/id_ed25519
   --change         sign only if the change has this digest, without asking; needed where there is no terminal`;
@@ -96,7 +97,10 @@ function question(stack: string, decision: Decision, asked: Asked, facts: Facts)
         const how = `npm run approve -- -s ${stack}${needs === "update" ? "" : ` --${needs} REASON`}`;
         throw new Problem(`change ${change}: is ${articled[needs]}; accepted: ${how}`);
     }
-    const words = decision === "destroy" ? ["everything that the stack has deployed is removed"] : describeChange(ledger.deployed?.facts, facts);
+    const words =
+        decision === "destroy"
+            ? ["everything that the stack has deployed is removed"]
+            : [...rebuiltImages(ledger), ...describeChange(ledger.deployed?.facts, facts)];
     // Whom the tree names: an update that changes them too needs their own approval beside this one.
     const removed = ledger.attempt?.next.removed;
     return { change, words, trust: { ...declaredSigners(asked), ...(removed && { removed }) } };
@@ -108,6 +112,7 @@ const articled: Record<Decision, string> = {
     rollback: "a rollback to a state that this stack had",
     destroy: "a destroy",
     signers: "a change of who approves",
+    rebuild: "an image that came out different from the same sources",
 };
 
 async function confirm(asked: string | undefined, change: string): Promise<void> {
@@ -151,6 +156,7 @@ function parse(args: string[]): Options {
                 rollback: text,
                 destroy: text,
                 signers: text,
+                rebuild: text,
                 tree: text,
                 key: text,
                 change: text,
@@ -160,7 +166,7 @@ function parse(args: string[]): Options {
     } catch (error) {
         throw new Problem(`${(error as Error).message}\n${USAGE}`);
     }
-    const given = (["after-failure", "rollback", "destroy", "signers"] as const).filter((decision) => values[decision] !== undefined);
+    const given = (["after-failure", "rollback", "destroy", "signers", "rebuild"] as const).filter((decision) => values[decision] !== undefined);
     const decision = given[0];
     if (values.stack === undefined || given.length > 1 || (decision !== undefined && values[decision] === "")) {
         throw new Problem(USAGE);

@@ -24,11 +24,19 @@ export function decide({ ledger, to, fullName }: Omit<Asked, "approver" | "signe
     const { deployed, attempt } = ledger;
     const unfinished = attempt !== undefined && attempt.serial !== (deployed?.serial ?? 0);
     const known = deployed?.earlier.includes(to) ?? false;
+    const rebuilt = !unfinished && deployed?.to === to && rebuiltImages(ledger).length > 0;
+    const end = rebuilt ? `rebuilt ${JSON.stringify(Object.entries(ledger.images ?? {}).sort())}` : to;
     return {
-        change: changeDigest({ stack: fullName, from: fromDigest(deployed, attempt), to }),
-        changed: unfinished || deployed?.to !== to,
-        needs: to === destroyed ? "destroy" : known ? "rollback" : unfinished ? "after-failure" : "update",
+        change: changeDigest({ stack: fullName, from: fromDigest(deployed, attempt), to: end }),
+        changed: unfinished || rebuilt || deployed?.to !== to,
+        needs: to === destroyed ? "destroy" : rebuilt ? "rebuild" : known ? "rollback" : unfinished ? "after-failure" : "update",
     };
+}
+
+/** Images that are others in the state than what was deployed last, a line each. The same sources do not always give the same bytes. */
+export function rebuiltImages({ deployed, images = {} }: Ledger): string[] {
+    const changed = Object.entries(images).filter(([name, digest]) => deployed?.images?.[name] !== digest);
+    return changed.map(([name, digest]) => `image ${name}: ${deployed?.images?.[name]} → ${digest}`);
 }
 
 /** Whom the tree names. A change that ends approvals may name nobody any more. */

@@ -14,6 +14,8 @@ export interface Deployed {
     builder: string;
     /** Number of the attempt that got this far; 0 on a stack without approvals. */
     serial: number;
+    /** Digest of each image that is deployed or released, by its resource's name; absent in what an older version left. */
+    images?: Record<string, string>;
 }
 
 /** The last approved update that was started. Kept by `NAME-approval`, written before anything else. */
@@ -41,11 +43,14 @@ export interface Ledger {
     /** `REPOSITORY@DIGEST` and `REPOSITORY:TAG` of what runs. */
     deployRef?: string;
     releaseRef?: string;
+    /** Digest that each of `deployed.images` has in the state now: another one where it was built again, or was read from a registry that changed. */
+    images?: Record<string, string>;
 }
 
 /** Builds a rollback may reach back to; state grows by 67 bytes for each. */
 const rememberedUpdates = 50;
 
+const imageType = "docker-build:index:Image";
 export const changeResource = "gh200-change";
 export const approvalResource = "gh200-approval";
 
@@ -53,17 +58,21 @@ export const approvalResource = "gh200-approval";
 export function ledgerOf(resources: { urn: string; type: string; outputs?: Record<string, unknown> }[]): Ledger {
     const stash = (name: string): unknown => resources.find(({ urn, type }) => type === "pulumi:index:Stash" && urn.endsWith(`::${name}`))?.outputs?.input;
     const stack = resources.find(({ type }) => type === "pulumi:pulumi:Stack")?.outputs ?? {};
+    const deployed = stash(changeResource) as Deployed | undefined;
+    const digest = (name: string): unknown => resources.find(({ urn, type }) => type === imageType && urn.endsWith(`::${name}`))?.outputs?.digest;
+    const images = Object.keys(deployed?.images ?? {}).map((name) => [name, digest(name)]);
     const ledger = {
-        deployed: stash(changeResource) as Deployed | undefined,
+        deployed,
         attempt: stash(approvalResource) as Attempt | undefined,
         deployRef: stack.deployRef as string | undefined,
         releaseRef: stack.releaseRef as string | undefined,
+        ...(images.length > 0 && { images: Object.fromEntries(images.filter(([, value]) => typeof value === "string")) as Record<string, string> }),
     };
     return Object.fromEntries(Object.entries(ledger).filter(([, value]) => value !== undefined));
 }
 
 /** What the next complete update leaves: itself, and the one before it among the earlier ones. */
-export function nextDeployed(ledger: Ledger, next: Pick<Deployed, "to" | "facts" | "versions" | "builder">, serial: number): Deployed {
+export function nextDeployed(ledger: Ledger, next: Omit<Deployed, "earlier" | "serial">, serial: number): Deployed {
     const { deployed } = ledger;
     const earlier =
         deployed === undefined || deployed.to === next.to ? (deployed?.earlier ?? []) : [...deployed.earlier.filter((to) => to !== next.to), deployed.to];

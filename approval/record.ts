@@ -6,7 +6,7 @@ import { z } from "zod";
 import type { Problem } from "../components/internal/errors";
 
 /** What an approver can decide. */
-export const decisions = ["update", "after-failure", "rollback", "destroy", "signers"] as const;
+export const decisions = ["update", "after-failure", "rollback", "destroy", "signers", "rebuild"] as const;
 export type Decision = (typeof decisions)[number];
 
 const statementSchema = z.strictObject({

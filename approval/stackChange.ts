@@ -8,7 +8,7 @@ import { resolveSources } from "../components/platform/openPoints";
 import { backendProblems } from "./backend";
 import { describeChange } from "./change";
 import { clusterIdentity } from "./cluster";
-import { destroyed } from "./decision";
+import { destroyed, rebuiltImages } from "./decision";
 import { changeFacts, coveredFiles, type Facts, factsDigest, type RawConfig, rememberedFacts } from "./facts";
 import { judge, type Request, type Verdict, verdictLines } from "./gate";
 import { approvalResource, changeResource, type Ledger, ledgerOf, nextDeployed } from "./ledger";
@@ -22,8 +22,10 @@ export interface StackChange {
     first: pulumi.Resource[];
     /** Whether this is an approved return to a state that the stack had. */
     rollback: boolean;
-    /** To be called with what everything else hangs on, and an output that it has once it is complete: remembers the change then. */
-    complete: (last: pulumi.Resource, result: pulumi.Input<unknown>) => void;
+    /** What each image must come out as where nothing was approved that would change it, by its resource's name; undefined where any may come. */
+    expectedDigests?: Record<string, string>;
+    /** To be called with what everything else hangs on, and the digests of its images once it is complete: remembers the change then. */
+    complete: (last: pulumi.Resource, images: pulumi.Input<Record<string, string>>) => void;
 }
 
 /**
@@ -51,11 +53,18 @@ export async function stackChange(config: StackConfig): Promise<StackChange> {
         refuseEachStep(problems);
     }
     const rollback = verdict.needs === "rollback" && verdict.problems.length === 0;
+    const expectedDigests = expected(request, verdict);
     if (verdict.attempt === undefined) {
-        return { first: [], rollback, complete: (...last) => remember(judged, last, []) };
+        return { first: [], rollback, ...expectedDigests, complete: (...last) => remember(judged, last, []) };
     }
     const first = new pulumi.Stash(approvalResource, { input: { ...verdict.attempt } }, { hooks: { beforeDelete: [hook] } });
-    return { first: [first], rollback, complete: (...last) => remember(judged, last, [hook]) };
+    return { first: [first], rollback, ...expectedDigests, complete: (...last) => remember(judged, last, [hook]) };
+}
+
+/** An approved change of the sources may come out as anything. Without one, what was deployed; with an approved rebuild, what was signed. */
+function expected({ ledger }: Request, { gated, changed, needs }: Verdict): Pick<StackChange, "expectedDigests"> {
+    const digests = !gated ? undefined : !changed ? ledger.deployed?.images : needs === "rebuild" ? ledger.images : undefined;
+    return digests === undefined ? {} : { expectedDigests: digests };
 }
 
 /**
@@ -115,14 +124,15 @@ function rawConfig(): RawConfig {
 }
 
 /** Depends on everything, so it is written last, and deleted first: its hook is what a destroy meets before any other step. */
-function remember(judged: Promise<JudgedRun>, [last, result]: [pulumi.Resource, pulumi.Input<unknown>], beforeDelete: pulumi.ResourceHook[]): void {
-    const next = async () => {
+function remember(judged: Promise<JudgedRun>, [last, result]: Parameters<StackChange["complete"]>, beforeDelete: pulumi.ResourceHook[]): void {
+    const next = async (built?: Record<string, string>) => {
         const { ledger, facts, versions, endpoint, request, verdict } = await judged;
         const builder = usedBuilder(endpoint) ?? ledger.deployed?.builder ?? "";
-        return nextDeployed(ledger, { to: request.to, facts: rememberedFacts(facts), versions, builder }, verdict.attempt?.serial ?? 0);
+        const images = built ?? ledger.deployed?.images ?? {};
+        return nextDeployed(ledger, { to: request.to, facts: rememberedFacts(facts), versions, builder, images }, verdict.attempt?.serial ?? 0);
     };
     // Only when all is built is it known on which builder; a preview builds nothing.
-    const input = pulumi.runtime.isDryRun() ? next() : pulumi.output(result as string).apply(next);
+    const input = pulumi.runtime.isDryRun() ? next() : pulumi.output(result).apply(next);
     new pulumi.Stash(changeResource, { input }, { dependsOn: [last], ...(beforeDelete.length > 0 && { hooks: { beforeDelete } }) });
 }
 
@@ -155,7 +165,7 @@ function requestOf(config: StackConfig, ledger: Ledger, facts: Facts, versions: 
 }
 
 async function announce({ ledger, facts, verdict }: JudgedRun): Promise<void> {
-    const words = describeChange(ledger.deployed?.facts, facts);
+    const words = [...rebuiltImages(ledger), ...describeChange(ledger.deployed?.facts, facts)];
     if (verdict.changed && ledger.deployed !== undefined && ledger.releaseRef !== undefined) {
         words.push(`release ${ledger.releaseRef}: moves from ${ledger.deployRef?.split("@")[1]} if the image comes out different`);
     }

@@ -7,6 +7,7 @@ import { lookInPreview } from "../image/collected";
 import { imageCredentials } from "../image/imageCredentials";
 import { ImageRelease } from "../image/imageRelease";
 import { LmcacheImage } from "../image/lmcacheImage";
+import { digestOf, onceExpected } from "../image/outcome";
 import { registryHost, releaseRepository, releaseTag } from "../image/reference";
 import { assetsFolder } from "../internal/assets";
 import { inputName, problemLine, refuse } from "../internal/errors";
@@ -39,6 +40,8 @@ export class CmmPlatform extends pulumi.ComponentResource {
     public readonly lmcacheRef!: pulumi.Output<string>;
     /** Digest of each stage, by the stage's Dockerfile name; empty where nothing is built. */
     public readonly stageDigests!: pulumi.Output<Record<string, string>>;
+    /** Digest of each image that is deployed or released, by its resource's name; empty where nothing is built. */
+    public readonly imageDigests!: pulumi.Output<Record<string, string>>;
     /** The memory plan in words, a line each. */
     public readonly memoryPlan!: pulumi.Output<string[]>;
     /** The memory plan as an SVG. */
@@ -130,6 +133,7 @@ interface Images {
     releaseRef: pulumi.Output<string>;
     lmcacheRef: pulumi.Output<string>;
     stageDigests: pulumi.Output<Record<string, string>>;
+    imageDigests: pulumi.Output<Record<string, string>>;
 }
 
 function buildImages(parent: CmmPlatform, name: string, args: SettledPlatform): Images {
@@ -217,16 +221,21 @@ function buildImages(parent: CmmPlatform, name: string, args: SettledPlatform): 
         },
         { parent, dependsOn: [cmm] },
     );
-    const common = { lmcacheRef: lmcache.imageRef, stageDigests: pulumi.all(mapValues(built, (stage) => stage.digest)) };
+    const settled = (resource: string, reference: pulumi.Output<string>) => onceExpected(resource, reference, args.expectedDigests?.[resource]);
+    const imageRef = settled(`${name}-image`, cmm.imageRef);
+    const lmcacheRef = settled(`${name}-lmcache-image`, lmcache.imageRef);
+    const common = { lmcacheRef, stageDigests: pulumi.all(mapValues(built, (stage) => stage.digest)) };
+    const digests = (references: Record<string, pulumi.Output<string>>) => pulumi.all(mapValues(references, (reference) => reference.apply(digestOf)));
+    const imageRefs = { [`${name}-image`]: imageRef, [`${name}-lmcache-image`]: lmcacheRef };
     if (dirty.length > 0) {
         void pulumi.log.warn(developmentLine(dirty, sources), parent);
-        return { ...common, deployRef: cmm.imageRef, releaseRef: pulumi.output("") };
+        return { ...common, deployRef: imageRef, releaseRef: pulumi.output(""), imageDigests: digests(imageRefs) };
     }
     const released = new ImageRelease(
         `${name}-release`,
         {
             builder,
-            imageRef: cmm.imageRef,
+            imageRef,
             digest: cmm.digest,
             repository: release,
             tag: releaseTag({ ...image, registry: args.registry.address }),
@@ -237,7 +246,8 @@ function buildImages(parent: CmmPlatform, name: string, args: SettledPlatform): 
         },
         { parent, dependsOn: [lmcache] },
     );
-    return { ...common, deployRef: released.deployRef, releaseRef: released.releaseRef };
+    const deployRef = settled(`${name}-release`, released.deployRef);
+    return { ...common, deployRef, releaseRef: released.releaseRef, imageDigests: digests({ ...imageRefs, [`${name}-release`]: deployRef }) };
 }
 
 /** The image is built, checked and deployed by digest, so that it can be tried. */
@@ -252,6 +262,7 @@ function adoptedImage(reference: string): Images {
         releaseRef: pulumi.output(reference),
         lmcacheRef: pulumi.output(""),
         stageDigests: pulumi.output<Record<string, string>>({}),
+        imageDigests: pulumi.output<Record<string, string>>({}),
     };
 }
 

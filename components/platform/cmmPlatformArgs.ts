@@ -109,6 +109,11 @@ export interface CmmPlatformArgs {
     serving: ServingArgs;
     /** Whether this update goes back to a state that the stack had, and so may lower versions. Default: false. */
     rollback?: boolean;
+    /**
+     * What each image must come out as, `sha256:...` by its resource's name (`NAME-image`, `NAME-lmcache-image`, `NAME-release`): one that is built
+     * again and is another is neither released nor deployed. Default: any digest.
+     */
+    expectedDigests?: Record<string, string>;
 }
 
 const digest = z.string().regex(/^sha256:[0-9a-f]{64}$/, { error: "is no digest; accepted: sha256: and 64 hex digits" });

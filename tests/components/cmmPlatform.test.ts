@@ -10,7 +10,7 @@ import { TestRepository } from "../support/gitServer";
 import { imageType, mockDigest, record, type Recorder, type Registration, unknown, valueOf } from "../support/mocks";
 import { baseDigest, commit, settledPlatform } from "../support/platform";
 import { programs } from "../support/program";
-import { refusal } from "../support/refusal";
+import { laterRefusal, refusal } from "../support/refusal";
 import { stackConfig } from "../support/stackFile";
 
 const program = programs();
@@ -71,6 +71,42 @@ test("images are built one at a time, in the source document's order", () => {
         "gh200-release",
     ]);
     expect(whole.mostAtOnce(imageType)).toBe(1);
+});
+
+describe("an image that is built again", () => {
+    const digestOf = (name: string) => ({ [name]: mockDigest(name) });
+    const another = `sha256:${"f".repeat(64)}`;
+
+    test("and comes out as expected is released and deployed, and said by its digest", async () => {
+        const expectedDigests = { ...digestOf("gh200-image"), ...digestOf("gh200-lmcache-image"), ...digestOf("gh200-release") };
+        const made = platform({ expectedDigests });
+        await recorder.settled();
+        expect(images()).toContain("gh200-release");
+        expect(await valueOf(made.imageDigests)).toEqual(expectedDigests);
+    });
+
+    test("and comes out as another is neither released nor deployed", async () => {
+        const lines = await laterRefusal(() => platform({ expectedDigests: { "gh200-image": another } }));
+        expect(lines).toEqual([
+            expect.stringContaining(
+                `gh200-image: ${mockDigest("gh200-image")}: came out as another image than before, from the same sources; accepted: ${another}; `,
+            ),
+        ]);
+        expect(images()).not.toContain("gh200-release");
+        expect(recorder.ofType("kubernetes:apps/v1:Deployment")).toEqual([]);
+    });
+
+    test("is not deployed where the registry gives another release than was pushed", async () => {
+        await laterRefusal(() => platform({ expectedDigests: { "gh200-release": another } }));
+        expect(recorder.ofType("kubernetes:apps/v1:Deployment")).toEqual([]);
+    });
+
+    test("is refused by no preview, which builds nothing", async () => {
+        recorder = await record({ preview: true });
+        platform({ expectedDigests: { "gh200-image": another } });
+        await recorder.settled();
+        expect(recorder.ofType("kubernetes:apps/v1:Deployment")).toHaveLength(1);
+    });
 });
 
 test("the deployment is registered after the release, and runs exactly its digest", () => {

@@ -22,7 +22,7 @@ export = async () => {
     });
     const source = fs.readFileSync("assets/vllm/managed_alloc.cu", "utf8");
     const platform = new pulumi.Stash("platform", { input: source.length }, { dependsOn: change.first, hooks: { beforeCreate: [build], beforeUpdate: [build] } });
-    change.complete(platform, platform.output);
+    change.complete(platform, {});
 };
 `;
 

@@ -5,9 +5,9 @@ import * as path from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { changeDigest, describeChange, fromDigest } from "../../approval/change";
 import { factsDigest } from "../../approval/facts";
-import { destroyed } from "../../approval/decision";
+import { destroyed, rebuiltImages } from "../../approval/decision";
 import { judge, type Request, type Verdict } from "../../approval/gate";
-import { type Attempt, type Deployed, type Ledger, nextDeployed } from "../../approval/ledger";
+import { type Attempt, type Deployed, type Ledger, ledgerOf, nextDeployed } from "../../approval/ledger";
 import { type Decision, type Record, sign, signatureProblem, type Statement } from "../../approval/record";
 import { problemLine } from "../../components/internal/errors";
 
@@ -321,6 +321,45 @@ describe("decisions of their own", () => {
         expect(record.decision).toBe("destroy");
         expect(line({ ...asked, record })).toBe("");
         expect(line(request({ ledger, to: "Y", record }))).toContain("is stale");
+    });
+
+    describe("an image that came out different from the same sources", () => {
+        const [old, other] = ["1", "2"].map((digit) => `sha256:${digit.repeat(64)}`) as [string, string];
+        const image = "urn:pulumi:gh200::gh200-vllm::gh200-vllm:index:CmmPlatform$docker-build:index:Image::gh200-image";
+
+        /** The ledger of a stack whose image was deployed as `old`, and has `now` in the state. */
+        function deployedAs(now: string): Ledger {
+            const { ledger } = update({}, "X");
+            const deployed = { ...(ledger.deployed as Deployed), images: { "gh200-image": old } };
+            return ledgerOf([
+                { urn: "urn:pulumi:gh200::gh200-vllm::pulumi:index:Stash::gh200-change", type: "pulumi:index:Stash", outputs: { input: deployed } },
+                { urn: "urn:pulumi:gh200::gh200-vllm::pulumi:index:Stash::gh200-approval", type: "pulumi:index:Stash", outputs: { input: ledger.attempt } },
+                { urn: image, type: "docker-build:index:Image", outputs: { digest: now } },
+            ]);
+        }
+
+        test("is a change, named by both digests", () => {
+            expect(rebuiltImages(deployedAs(other))).toEqual([`image gh200-image: ${old} → ${other}`]);
+            expect(line(request({ ledger: deployedAs(other) }))).toContain(
+                "is not approved; approver approves it with: npm run approve -- -s gh200 --rebuild REASON",
+            );
+            expect(judge(request({ ledger: deployedAs(old) }))).toMatchObject({ changed: false, problems: [] });
+        });
+
+        test("is let through by an approval of exactly that digest, once", () => {
+            const asked = request({ ledger: deployedAs(other) });
+            const record = approve(asked);
+            expect(record.decision).toBe("rebuild");
+            const verdict = judge({ ...asked, record });
+            expect(verdict.problems).toEqual([]);
+            expect(line(request({ ledger: deployedAs(`sha256:${"3".repeat(64)}`), record }))).toContain("is stale");
+            const ledger = { ...deployedAs(other), attempt: verdict.attempt as Attempt };
+            expect(needed(request({ ledger }))).toBe("after-failure");
+        });
+
+        test("goes with an approved change of the sources, which may come out as anything", () => {
+            expect(needed(request({ ledger: deployedAs(other), to: "Y" }))).toBe("update");
+        });
     });
 
     test("the start of a change is another after every attempt", () => {
