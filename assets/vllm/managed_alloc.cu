@@ -8,8 +8,7 @@
 //   host limit             managed          link at the link's speed, never migrated
 //                          managed-prefetch as above it: prefetched to the device, whatever that evicts
 //   partly beyond it       one managed range: its first bytes in HBM, the rest on the host. Weights fill the HBM. The KV cache
-//                          is split at the same share in each of its segments. Where keys and values are two halves of a tensor
-//                          (FlashAttention), a block can have its keys in HBM and its values on the host (decision 0102).
+//                          is split at the same share in each of its segments, so that the same blocks of all layers lie in HBM.
 //   beyond both            refused, so that PyTorch frees its cache, tries again and raises torch.OutOfMemoryError
 // Exports (C). KIND is 0 weights, 1 kv, 2 other. No CUDA call is made when the library is loaded.
 //   const char* ma_version()                                    the version of this interface
@@ -22,6 +21,8 @@
 //                                            0, or -1 with the reason in WHY and nothing changed
 //   int   ma_share(const char* path)         moves the account into a file that other processes can map; 0 or errno
 //   int   ma_row(int kind, int device, uint64_t out[ROW])       one row of the account, in the order of struct Row
+//   int   ma_segment(const void*, uint64_t out[4])              start, bytes, leading bytes in HBM and kind of the segment that holds
+//                                                               the address; 0, or -1: none does
 //   void  ma_count_oom(int device)           PyTorch raised its out-of-memory error
 //   double ma_read_rate(const void*, size_t) bytes per second at which the GPU reads a range (only in an nvcc build)
 //
@@ -319,7 +320,7 @@ extern "C" {
 // Exported by a stand-in CUDA runtime only.
 const char* cuda_runtime_stand_in(void) __attribute__((weak));
 
-const char* ma_version(void) { return "1"; }
+const char* ma_version(void) { return "2"; }
 const char* ma_stand_in(void) { return cuda_runtime_stand_in ? cuda_runtime_stand_in() : nullptr; }
 
 int ma_place(int placement) {
@@ -382,6 +383,17 @@ int ma_row(int kind, int device, uint64_t* out) {
   std::lock_guard<std::mutex> lock(mu);
   memcpy(out, &account->row[kind][device], sizeof(Row));
   return 0;
+}
+
+int ma_segment(const void* p, uint64_t* out) {
+  std::lock_guard<std::mutex> lock(mu);
+  for (const auto& [start, segment] : live) {
+    const uint64_t first = uint64_t(uintptr_t(start));
+    if (uintptr_t(p) < first || uintptr_t(p) - first >= segment.size) continue;
+    out[0] = first, out[1] = segment.size, out[2] = segment.in_hbm, out[3] = segment.kind;
+    return 0;
+  }
+  return -1;
 }
 
 void ma_count_oom(int device) {

@@ -41,7 +41,8 @@ def environment(user: settings.User, made: plan.Plan, run_dir: str, arguments: l
         hbm=user.hbm,
         hbm_reserve=user.hbm_reserve,
         kv_hbm=user.kv_hbm,
-        host=made.host,
+        host=made.host - user.prefixes,
+        prefixes=user.prefixes,
         utilization_given=given.asked(arguments, "--gpu-memory-utilization") is not None,
         accept_stand_in=user.accept_stand_in,
     )
@@ -79,6 +80,8 @@ def main(arguments: list[str]) -> None:
         refuse(f"NVML: {measured.simulated}: a stand-in; accepted: the real one; set MANAGED_MEM_ACCEPT_STAND_IN=1 only where nothing real is wanted")
     made = plan.make(user, measured)
     command += ["--worker-cls", WORKER]
+    if user.prefixes:
+        command += ["--kv-offloading-size", str(user.prefixes / plan.GIB)]
     if dry_run:
         print("\n".join(made.lines()))
         print(f"{'command':<24} {' '.join(command)}")

@@ -52,16 +52,36 @@ class Runner:
 
     def _allocate_kv_cache_tensors(self, config):
         tensors = ask.get("tensors", ask["layers"])
-        return [torch.empty(config.bytes // tensors, dtype=torch.uint8, device="cuda") for _ in range(tensors)]
+        return {f"layer.{i}": torch.empty(config.bytes // tensors, dtype=torch.uint8, device="cuda") for i in range(tensors)}
+
+    def allocate_uniform_kv_caches(self, config):
+        return {"all": torch.empty(config.bytes, dtype=torch.uint8, device="cuda")}
+
+    def _reshape_kv_cache_tensors(self, tensors, config):
+        """As FlashAttention has it: keys and values, blocks, and what a block holds."""
+        return {name: tensor[: tensor.numel() // (2 * config.num_blocks) * 2 * config.num_blocks].view(2, config.num_blocks, -1, 1, 1) for name, tensor in tensors.items()}
+
+    def _kv_cache_spec_attn_group_iterator(self):
+        yield types.SimpleNamespace(backend=types.SimpleNamespace(get_name=lambda: "FLASH_ATTN"), layer_names=[f"layer.{i}" for i in range(ask["layers"])])
+
+    def initialize_kv_cache_tensors(self, config):
+        if ask.get("plant") == "elsewhere":
+            return {"layer.0": torch.empty(32 * MIB, dtype=torch.uint8, device="cuda").view(1, -1)}
+        if ask.get("uniform"):
+            return self.allocate_uniform_kv_caches(config)
+        return self._reshape_kv_cache_tensors(self._allocate_kv_cache_tensors(config), config)
 
     def initialize_kv_cache(self, config):
-        self.cache = self._allocate_kv_cache_tensors(config)
+        self.cache = list(self.initialize_kv_cache_tensors(config).values())
         self.beside = torch.empty(24 * MIB, dtype=torch.uint8, device="cuda")
 
 
 worker = object.__new__(ManagedWorker)
 worker.device, worker.local_rank = torch.device("cuda:0"), 0
-parallel = types.SimpleNamespace(world_size=1, tensor_parallel_size=1, disable_custom_all_reduce=False, distributed_executor_backend=None, worker_cls="managed_mem.worker.ManagedWorker")
+BLOCKS = 64
+parallel = types.SimpleNamespace(world_size=1, tensor_parallel_size=1, disable_custom_all_reduce=False, distributed_executor_backend=None, worker_cls="managed_mem.worker.ManagedWorker",
+                                 local_world_size=ask.get("gpus", 1))
+worker.parallel_config = parallel
 worker.model_config = types.SimpleNamespace(enable_sleep_mode=False, enforce_eager=False, enable_return_routed_experts=False)
 worker.cache_config = types.SimpleNamespace(kv_cache_memory_bytes=ask.get("kv_bytes"), gpu_memory_utilization=ask.get("utilization", 0.9), num_gpu_blocks=None)
 worker.vllm_config = types.SimpleNamespace(model_config=worker.model_config, parallel_config=parallel, kv_transfer_config=None, cache_config=worker.cache_config, weight_transfer_config=None,
@@ -103,7 +123,10 @@ if ask.get("plant") == "leak":
     library.malloc(WEIGHTS, 2 * MIB, 0)
 kv = worker.determine_available_memory()
 out["kv_bytes"] = kv
-worker.initialize_from_config(types.SimpleNamespace(bytes=kv, num_blocks=1, needs_kv_cache_zeroing=False))
+worker.initialize_from_config(types.SimpleNamespace(bytes=kv, num_blocks=BLOCKS, needs_kv_cache_zeroing=False))
+split = worker.kv_split()
+out["split"] = split and [split.in_hbm, split.total, split.hold]
+out["strides"] = [list(t.stride()[:2]) for t in worker.model_runner.cache if t.dim() == 5]
 out["kv"] = vars(library.row(KV, 0))
 worker.compile_or_warm_up_model()
 out["other"] = vars(library.row(OTHER, 0))

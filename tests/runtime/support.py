@@ -41,13 +41,13 @@ def fake_nvml() -> Path:
     return build("nvml/libnvidia-ml.so.1", str(HERE / "fake_nvml.cpp"), flags=("-O1", "-shared", "-fPIC", "-Wl,-soname,libnvidia-ml.so.1")).parent
 
 
-def handed(path: Path, run_dir: Path, placement: str = "hbm-first", hbm_mib: int | None = None, reserve_mib: int = 64, host_mib: int = 0, accept: bool = True, kv_hbm_mib: int = 0, utilization_given: bool = False) -> str:
+def handed(path: Path, run_dir: Path, placement: str = "hbm-first", hbm_mib: int | None = None, reserve_mib: int = 64, host_mib: int = 0, accept: bool = True, kv_hbm_mib: int = 0, prefixes_mib: int = 0, utilization_given: bool = False) -> str:
     """What the launcher would hand to its children."""
     sys.path.insert(0, str(ASSETS))
     from managed_mem.settings import Handed
 
     return Handed(placement=placement, library=str(path), run_dir=str(run_dir), hbm=None if hbm_mib is None else hbm_mib * MIB, hbm_reserve=reserve_mib * MIB,
-                  kv_hbm=kv_hbm_mib * MIB, host=host_mib * MIB, utilization_given=utilization_given, accept_stand_in=accept).dump()
+                  kv_hbm=kv_hbm_mib * MIB, host=host_mib * MIB, prefixes=prefixes_mib * MIB, utilization_given=utilization_given, accept_stand_in=accept).dump()
 
 
 def python(*arguments: str, torch: str | None = None, vllm: str | None = None, opt_in: str | None = None, extra_path: str = "", nvml: bool = False, stdin: str = "", timeout: int = 300, **environment: str) -> subprocess.CompletedProcess:

@@ -98,7 +98,7 @@ def test_refused_libraries(vllm, tmp_path):
     loose.chmod(0o666)
     assert_refused(launch("m", **(vllm | {"MANAGED_MEM_LIBRARY": str(loose)})), "writable by everyone")
     for name, source, word in (("bare", "extern \"C\" int nothing() { return 0; }", "undefined symbol"),
-                               ("old", "extern \"C\" { const char* ma_version() { return \"0\"; } void ma_stand_in() {} void ma_limit() {} void ma_weights_malloc() {} void ma_kv_malloc() {} "
+                               ("old", "extern \"C\" { const char* ma_version() { return \"0\"; } void ma_segment() {} void ma_stand_in() {} void ma_limit() {} void ma_weights_malloc() {} void ma_kv_malloc() {} "
                                        "void ma_free() {} void ma_place() {} void ma_redirect() {} void ma_share() {} void ma_row() {} void ma_count_oom() {} }", "interface version 0")):
         path = tmp_path / f"{name}.so"
         subprocess.run(["g++", "-shared", "-fPIC", "-x", "c++", "-", "-o", path], input=source, text=True, check=True)

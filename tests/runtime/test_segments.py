@@ -21,7 +21,7 @@ def test_under_sanitizers(sanitizer):
 def test_compiles_against_the_headers_of(cuda):
     symbols = subprocess.run(["nm", "-D", "--defined-only", library(cuda)], capture_output=True, text=True).stdout
     exported = set(re.findall(r" T (\w+)", symbols))
-    assert exported == {"ma_version", "ma_stand_in", "ma_place", "ma_limit", "ma_weights_malloc", "ma_kv_malloc", "ma_free", "ma_redirect", "ma_share", "ma_row", "ma_count_oom"}
+    assert exported == {"ma_version", "ma_stand_in", "ma_place", "ma_limit", "ma_weights_malloc", "ma_kv_malloc", "ma_free", "ma_redirect", "ma_share", "ma_row", "ma_segment", "ma_count_oom"}
 
 
 PLANTED = {

@@ -8,7 +8,7 @@ import sys
 from typing import NoReturn
 
 # Interface of managed_alloc.so that this package speaks.
-LIBRARY_VERSION = "1"
+LIBRARY_VERSION = "2"
 
 # Exit status of a refusal. 78 is EX_CONFIG of sysexits.h: a person must change something, a restart will not help.
 REFUSED = 78

@@ -35,6 +35,16 @@ class Row:
     ooms: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Segment:
+    """What was taken from the driver at once, in the order of ma_segment."""
+
+    start: int
+    size: int
+    in_hbm: int  # its first bytes; what follows lies on the host
+    kind: int
+
+
 ROW_FIELDS = len(dataclasses.fields(Row))
 
 
@@ -69,7 +79,7 @@ class Library:
             for name in _POOL_ENTRIES.values():
                 function = getattr(self._so, name)
                 function.restype, function.argtypes = ctypes.c_void_p, [ctypes.c_ssize_t, ctypes.c_int, ctypes.c_void_p]
-            for name in ("ma_free", "ma_place", "ma_redirect", "ma_share", "ma_row", "ma_count_oom"):
+            for name in ("ma_free", "ma_place", "ma_redirect", "ma_share", "ma_row", "ma_segment", "ma_count_oom"):
                 getattr(self._so, name)
         except (OSError, AttributeError) as error:
             refuse(f"{path}: {error}; accepted: a library built from this image's managed_alloc.cu; rebuild it")
@@ -101,6 +111,11 @@ class Library:
         out = (ctypes.c_uint64 * ROW_FIELDS)()
         self._so.ma_row(kind, device, out)
         return Row(*out)
+
+    def segment(self, pointer: int) -> Segment | None:
+        """The segment of ours that holds an address, or None: the memory came from somewhere else."""
+        out = (ctypes.c_uint64 * len(dataclasses.fields(Segment)))()
+        return None if self._so.ma_segment(ctypes.c_void_p(pointer), out) else Segment(*out)
 
     def count_oom(self, device: int) -> None:
         self._so.ma_count_oom(device)

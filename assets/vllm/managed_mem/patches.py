@@ -5,7 +5,7 @@ import inspect
 import math
 import os
 
-from . import refuse, refusals
+from . import blocks, refuse, refusals
 from .library import KV, OTHER, WEIGHTS, load
 from .settings import Handed, format_size
 
@@ -19,6 +19,9 @@ def actions(settings: Handed) -> dict:
         "vllm.utils.mem_utils": lambda module: patch_snapshot(module.MemorySnapshot, settings),
         "vllm.engine.arg_utils": lambda module: patch_engine_args(module.EngineArgs),
         "vllm.v1.metrics.prometheus": lambda module: patch_registry(module, settings),
+        "vllm.v1.engine.core": lambda module: patch_engine(module.EngineCore),
+        "vllm.v1.core.block_pool": patch_pool,
+        "vllm.v1.core.kv_cache_manager": lambda module: patch_manager(module.KVCacheManager),
         "vllm.v1.worker.gpu_worker": lambda module: (patch_worker(module.Worker), patch_request(module, settings)),
     }
 
@@ -143,3 +146,61 @@ def patch_worker(worker) -> None:
         return load_model
 
     _replace(worker, "load_model", None, make)
+
+
+def patch_engine(engine) -> None:
+    """The engine's process asks its workers which blocks lie in HBM, before it makes its pool of blocks."""
+
+    def make(original):
+        def _initialize_kv_caches(self, vllm_config):
+            made = original(self, vllm_config)
+            blocks.agree(self.model_executor.collective_rpc("kv_split"))
+            return made
+
+        return _initialize_kv_caches
+
+    _replace(engine, "_initialize_kv_caches", ["self", "vllm_config"], make)
+
+
+def patch_pool(module) -> None:
+    _replace(module, "FreeKVCacheBlockQueue", ["blocks"], lambda original: functools.partial(blocks.queue_of, original))
+
+
+def patch_manager(manager) -> None:
+    def queue_of(self) -> blocks.HbmFirst | None:
+        queue = self.block_pool.free_block_queue
+        return queue if isinstance(queue, blocks.HbmFirst) else None
+
+    def make_allocation(original):
+        def allocate_slots(self, request, *args, **kwargs):
+            if (queue := queue_of(self)) is None:
+                return original(self, request, *args, **kwargs)
+            with queue.asked_by(self, request) as large:
+                allocated = original(self, request, *args, **kwargs)
+            if large and allocated is not None:
+                queue.runs(request)
+            return allocated
+
+        return allocate_slots
+
+    def make_question(original):
+        def can_fit_full_sequence(self, request, *args, **kwargs):
+            if (queue := queue_of(self)) is None:
+                return original(self, request, *args, **kwargs)
+            with queue.asked_by(self, request):
+                return original(self, request, *args, **kwargs)
+
+        return can_fit_full_sequence
+
+    def make_end(original):
+        def free(self, request):
+            if (queue := queue_of(self)) is not None:
+                queue.leaves(request)
+            return original(self, request)
+
+        return free
+
+    _replace(manager, "allocate_slots", None, make_allocation)
+    if hasattr(manager, "can_fit_full_sequence"):  # vLLM 0.19; later ones ask within allocate_slots
+        _replace(manager, "can_fit_full_sequence", None, make_question)
+    _replace(manager, "free", ["self", "request"], make_end)

@@ -59,11 +59,12 @@ class Plan:
     host_reserve: int
     host_most: int
     host: int
+    prefixes: int = 0  # of the host's part, for vLLM's KV offloading
 
     @property
     def total(self) -> int | None:
         """What vLLM is shown as the device's memory."""
-        return None if self.measured.hbm_total is None else self.measured.hbm_total + self.host
+        return None if self.measured.hbm_total is None else self.measured.hbm_total + self.host - self.prefixes
 
     def lines(self) -> list[str]:
         measured = self.measured
@@ -77,6 +78,7 @@ class Plan:
             ("HBM for weights and KV", "decided when the GPU is seen" if self.hbm is None else format_size(self.hbm)),
             ("host memory", f"{format_size(self.host_usable)} usable, {format_size(self.host_reserve)} reserve"),
             ("host for weights and KV", f"{format_size(self.host)} (at most {format_size(self.host_most)})"),
+            *([("of it for prefixes", format_size(self.prefixes))] if self.prefixes else []),
             ("memory shown to vLLM", "decided when the GPU is seen" if self.total is None else format_size(self.total)),
         ]
         if measured.simulated:
@@ -121,6 +123,9 @@ def make(user: User, measured: Measured) -> Plan:
             f"{format_size(host_reserve)}; accepted: up to {format_size(most)} or auto; lower it, raise the pod's memory limit, "
             "or free LPDDR (EGM on hides it from the operating system)"
         )
+    host = most if user.host is None else user.host
+    if user.prefixes > host:
+        refuse(f"MANAGED_MEM_PREFIXES: {format_size(user.prefixes)}: more than the {format_size(host)} of MANAGED_MEM_HOST, of which it is a part; accepted: up to {format_size(host)}; lower it or raise MANAGED_MEM_HOST")
     hbm = reserve = None
     if measured.hbm_total is not None:
         reserve = hbm_reserve(measured.hbm_total, user.hbm_reserve)
@@ -133,7 +138,8 @@ def make(user: User, measured: Measured) -> Plan:
         host_usable=usable,
         host_reserve=host_reserve,
         host_most=most,
-        host=most if user.host is None else user.host,
+        host=host,
+        prefixes=user.prefixes,
     )
 
 

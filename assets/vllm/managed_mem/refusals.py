@@ -5,7 +5,7 @@ import re
 
 from . import refuse
 from .arguments import expand, stands_for
-from .settings import Handed
+from .settings import Handed, handed
 
 TORCH = ("2.9.1", "2.10.0", "2.11.0")
 VLLM = ("0.18.1", "0.19.0", "0.19.1", "0.22.1")
@@ -61,6 +61,7 @@ def check_environment(environ=os.environ) -> None:
 # Flags of `vllm serve` that are refused before vLLM is even imported; the full check is check_config, on vLLM's own objects.
 _FLAGS = {
     "--enable-sleep-mode": "sleep mode frees weights and KV cache through an allocator of its own",
+    "--kv-offloading-size": "its memory is a part of the host's budget, which MANAGED_MEM_PREFIXES gives it",
     "--enable-cumem-allocator": "takes weights and KV cache from an allocator of its own",
     "--worker-cls": "the worker class is the managed one",
 }
@@ -103,6 +104,9 @@ def check_config(config) -> None:
         no("--weight-transfer-config", "ipc", "managed memory has no CUDA IPC")
     connector = getattr(transfer, "kv_connector", None) or ""
     names = [connector, str(getattr(transfer, "kv_connector_extra_config", "") or "")] if transfer else []
+    told = handed()
+    if told and transfer and "cpu_bytes_to_use" in names[1] and transfer.kv_connector_extra_config.get("cpu_bytes_to_use") != told.prefixes:
+        no("--kv-transfer-config", connector, "its host memory is a part of the host's budget", "set MANAGED_MEM_PREFIXES")
     for name in REGISTERING_CONNECTORS:
         if any(name.lower() in text.lower() for text in names):
             no("--kv-transfer-config", connector, f"{name} registers GPU memory, which managed memory does not allow", "use another connector")

@@ -19,6 +19,7 @@ USER_VARIABLES = {
     "MANAGED_MEM_HBM_RESERVE": "HBM left to activations, graphs, NCCL and the driver; default auto",
     "MANAGED_MEM_KV_HBM": "part of MANAGED_MEM_HBM kept for the KV cache when weights overflow; default 0",
     "MANAGED_MEM_HOST": "host memory (LPDDR) for what HBM cannot hold; default auto: what is measured minus the reserve",
+    "MANAGED_MEM_PREFIXES": "part of MANAGED_MEM_HOST for vLLM's KV offloading, which copies prefixes there and back; default 0: what is left extends the KV cache",
     "MANAGED_MEM_HOST_RESERVE": "host memory left to the processes and the page cache; default auto",
     "MANAGED_MEM_LIBRARY": "path of managed_alloc.so; default: beside the launcher",
     "MANAGED_MEM_RUN_DIR": "writable directory for the memory account; default /dev/shm, else the temporary directory",
@@ -47,6 +48,7 @@ class User:
     hbm_reserve: int | None
     kv_hbm: int
     host: int | None
+    prefixes: int
     host_reserve: int | None
     library: str
     run_dir: str | None
@@ -74,6 +76,7 @@ def read_user(environ=os.environ) -> User:
         hbm_reserve=size("MANAGED_MEM_HBM_RESERVE"),
         kv_hbm=size("MANAGED_MEM_KV_HBM") or 0,
         host=size("MANAGED_MEM_HOST"),
+        prefixes=size("MANAGED_MEM_PREFIXES") or 0,
         host_reserve=size("MANAGED_MEM_HOST_RESERVE"),
         library=environ.get("MANAGED_MEM_LIBRARY", str(Path(__file__).resolve().parents[1] / "managed_alloc.so")),
         run_dir=environ.get("MANAGED_MEM_RUN_DIR"),
@@ -91,7 +94,8 @@ class Handed:
     hbm: int | None
     hbm_reserve: int | None
     kv_hbm: int
-    host: int
+    host: int  # for weights and KV cache, of all GPUs; what vLLM's KV offloading has is taken off
+    prefixes: int
     utilization_given: bool
     accept_stand_in: bool
     version: str = LIBRARY_VERSION

@@ -7,7 +7,7 @@ import os
 import torch
 from vllm.v1.worker.gpu_worker import Worker
 
-from . import plan, refuse, refusals, say
+from . import blocks, plan, refuse, refusals, say
 from .account import path_for
 from .library import KINDS, KV, OTHER, WEIGHTS, load
 from .settings import format_size, handed
@@ -16,6 +16,16 @@ from .settings import format_size, handed
 SEGMENT_ROUNDING = 2 << 20
 # What PyTorch may take before the HBM is measured (observed: tens of MiB).
 START_UP = 1 << 30
+
+
+@contextlib.contextmanager
+def _wrapped(owner, name: str, make):
+    """A method of one object, replaced for as long as the block runs."""
+    setattr(owner, name, make(getattr(owner, name)))
+    try:
+        yield
+    finally:
+        delattr(owner, name)
 
 
 class ManagedWorker(Worker):
@@ -37,6 +47,7 @@ class ManagedWorker(Worker):
             # CUDA's start, NCCL and vLLM's own probes come before the HBM can be measured.
             self._library.limit(OTHER, self.local_rank, START_UP, 0)
         self._pool_ids = {}
+        self._split = None
         super().init_device()
         self._index = self.device.index
         self._limit_before_load()
@@ -46,14 +57,16 @@ class ManagedWorker(Worker):
 
     def _limit_before_load(self) -> None:
         settings = self._settings
+        # The pod's budget is one sum, whatever the number of its GPUs.
+        self._host = settings.host // max(1, self.parallel_config.local_world_size)
         self._free, self._total = torch.cuda.mem_get_info(self.device)
         reserve = plan.hbm_reserve(self._total, settings.hbm_reserve)
         self._hbm = plan.grant_hbm(settings.hbm, self._free, self._total, reserve, f"{format_size(self._free)} free")
         if settings.hbm is not None and self._hbm < settings.hbm:
             say(f"MANAGED_MEM_HBM: {format_size(settings.hbm)} lowered to {format_size(self._hbm)}: {format_size(self._free)} are free, the reserve is {format_size(reserve)}")
-        self._limit(WEIGHTS, self._hbm - settings.kv_hbm, settings.host)
+        self._limit(WEIGHTS, self._hbm - settings.kv_hbm, self._host)
         say(
-            f"process {os.getpid()}, device {self._index}: {format_size(self._hbm)} HBM and {format_size(settings.host)} host "
+            f"process {os.getpid()}, device {self._index}: {format_size(self._hbm)} HBM and {format_size(self._host)} host "
             f"for weights and KV cache, placement {settings.placement}{', SIMULATED' if self._library.stand_in else ''}"
         )
 
@@ -99,7 +112,8 @@ class ManagedWorker(Worker):
         )
         # What activations and graphs need beyond the planned reserve is taken from the cache, or the first large batch would find no memory.
         hbm = max(0, min(self._hbm, self._free - reserve) - weights.hbm)
-        host = max(0, self._settings.host - weights.host)
+        # With a tier for prefixes the cache itself stays in HBM: its blocks are copied, and read over the link once.
+        host = 0 if self._settings.prefixes else max(0, self._host - weights.host)
         layers = len(self.get_kv_cache_spec())
         most = plan.kv_bytes(hbm, host, layers, SEGMENT_ROUNDING)
         if asked:
@@ -118,21 +132,59 @@ class ManagedWorker(Worker):
         say(f"device {self._index}: weights {format_size(weights.hbm)} HBM + {format_size(weights.host)} host; KV cache {format_size(kv)} of {format_size(hbm)} HBM + {format_size(host)} host")
         return kv
 
-    def initialize_from_config(self, *args, **kwargs) -> None:
-        # Only the cache tensors: what the runner makes beside them is read at every step and must not lie on the host.
+    def initialize_from_config(self, kv_cache_config, *args, **kwargs) -> None:
+        # Only the cache's tensors: what the runner makes beside them is read at every step and must not lie on the host.
         runner = self.model_runner
-        allocate = runner._allocate_kv_cache_tensors
-
-        def placed(*a, **k):
-            with self._pool(KV):
-                return allocate(*a, **k)
-
-        runner._allocate_kv_cache_tensors = placed
-        try:
-            super().initialize_from_config(*args, **kwargs)
-        finally:
-            del runner._allocate_kv_cache_tensors
+        with contextlib.ExitStack() as wrapped:
+            for name in ("_allocate_kv_cache_tensors", "allocate_uniform_kv_caches"):
+                wrapped.enter_context(_wrapped(runner, name, self._placed))
+            wrapped.enter_context(_wrapped(runner, "_reshape_kv_cache_tensors", self._laid(kv_cache_config.num_blocks)))
+            wrapped.enter_context(_wrapped(runner, "initialize_kv_cache_tensors", self._seen(kv_cache_config.num_blocks)))
+            super().initialize_from_config(kv_cache_config, *args, **kwargs)
         self._check("after the KV cache")
+
+    def _placed(self, allocate):
+        def placed(*args, **kwargs):
+            with self._pool(KV):
+                return allocate(*args, **kwargs)
+
+        return placed
+
+    def _laid(self, count: int):
+        """Both halves of a block on one side, unless a connector reads the cache in vLLM's own layout."""
+
+        def make(reshape):
+            def laid(*args, **kwargs):
+                caches = reshape(*args, **kwargs)
+                if self._library.row(KV, self._index).host and self.vllm_config.kv_transfer_config is None:
+                    blocks.lay_by_block(caches, self.model_runner._kv_cache_spec_attn_group_iterator(), count)
+                return caches
+
+            return laid
+
+        return make
+
+    def _seen(self, count: int):
+        def make(initialize):
+            def seen(*args, **kwargs):
+                caches = initialize(*args, **kwargs)
+                for tensor in blocks.tensors(caches):
+                    if tensor.numel() and ((segment := self._library.segment(tensor.data_ptr())) is None or segment.kind != KV):
+                        refuse(f"KV cache: a tensor of {format_size(tensor.numel() * tensor.element_size())} came from somewhere else; accepted: from the launcher's pool; report this")
+                if self._library.row(KV, self._index).host and self._settings.placement != "managed-prefetch":
+                    near, weights = blocks.leading_in_hbm(caches, count, self._library), self._library.row(WEIGHTS, self._index)
+                    # Weights on the host are read at every step, whoever waits: then more requests at once cost little.
+                    self._split = blocks.Split(near, count, hold=weights.host == 0)
+                    say(f"device {self._index}: KV cache blocks 0 to {near - 1} of {count} lie in HBM, the rest on the host" if near else f"device {self._index}: KV cache blocks are read from the host")
+                return caches
+
+            return seen
+
+        return make
+
+    def kv_split(self) -> blocks.Split | None:
+        """What the engine's process asks for its pool of blocks; None where the whole cache lies in HBM."""
+        return self._split
 
     def compile_or_warm_up_model(self, *args, **kwargs):
         result = super().compile_or_warm_up_model(*args, **kwargs)
