@@ -21,6 +21,7 @@ struct Range { size_t size; int type; int device; int preferred; int accessed_by
 std::mutex mu;
 std::map<uintptr_t, Range> ranges;
 std::map<std::string, long> calls, fail_at;
+size_t registered;
 std::map<int, size_t> used;
 thread_local int current;
 thread_local cudaError_t last = cudaSuccess;
@@ -83,6 +84,7 @@ const char* cuda_runtime_stand_in(void) { return "stand-in CUDA runtime over hos
 void fake_fail(const char* name, long nth) { std::lock_guard<std::mutex> lock(mu); calls[name] = 0; fail_at[name] = nth; }
 long fake_calls(const char* name) { std::lock_guard<std::mutex> lock(mu); return calls[name]; }
 size_t fake_used(int device) { std::lock_guard<std::mutex> lock(mu); return used[device]; }
+size_t fake_registered() { std::lock_guard<std::mutex> lock(mu); return registered; }
 size_t fake_live() { std::lock_guard<std::mutex> lock(mu); return ranges.size(); }
 int fake_place(const void* p, int out[7]) {
   std::lock_guard<std::mutex> lock(mu);
@@ -99,6 +101,12 @@ cudaError_t cudaGetDeviceCount(int* n) { *n = devices(); return cudaSuccess; }
 cudaError_t cudaMalloc(void** p, size_t n) { return take("cudaMalloc", p, n, cudaMemoryTypeDevice); }
 cudaError_t cudaMallocManaged(void** p, size_t n, unsigned) { return take("cudaMallocManaged", p, n, cudaMemoryTypeManaged); }
 cudaError_t cudaHostAlloc(void** p, size_t n, unsigned) { return take("cudaHostAlloc", p, n, cudaMemoryTypeHost); }
+cudaError_t cudaHostRegister(void* p, size_t n, unsigned) {
+  std::lock_guard<std::mutex> lock(mu);
+  if (fails("cudaHostRegister") || !p) return done(cudaErrorInvalidValue);
+  registered += n;
+  return cudaSuccess;
+}
 cudaError_t cudaFreeHost(void* p) { return cudaFree(p); }
 cudaError_t cudaFree(void* p) {
   if (!p) return cudaSuccess;

@@ -58,6 +58,29 @@ def test_a_cache_that_fits_the_hbm_is_not_managed(tmp_path):
     assert out["kv"]["host"] == 0 and all(p[0] == 2 for p in out["places"]["cache"])
 
 
+def test_the_same_blocks_lie_in_hbm_in_every_layer(tmp_path):
+    out = last_json(drive("0.19.0", tmp_path, host_mib=300))
+    near, total, hold = out["split"]
+    assert total == 64 and hold and 0 < near < 64
+    block = out["kv_bytes"] // ASK["layers"] // 64 // 2 * 2
+    assert near == min(p[5] * MIB // block for p in out["places"]["cache"])  # what prefers the device, in whole blocks
+    assert all(block == 2 * half for half, block in out["strides"])  # a block's values lie beside its keys
+    spilled = last_json(drive("0.19.0", tmp_path, hbm_mib=350, kv_hbm_mib=100, host_mib=300))
+    assert spilled["split"][2] is False  # with weights on the host nobody waits for HBM
+
+
+def test_a_cache_of_all_layers_at_once_is_placed(tmp_path):
+    """As vLLM makes it for its connectors."""
+    out = last_json(drive("0.19.0", tmp_path, ask=ASK | {"uniform": True}, prefixes_mib=300))
+    assert out["kv"]["placed"] == 1 and out["kv"]["host"] == 0 and out["split"] is None
+    assert_refused(drive("0.19.0", tmp_path, ask=ASK | {"plant": "elsewhere"}, host_mib=300), "KV cache: a tensor of 0.03 GiB came from somewhere else")
+
+
+def test_the_hosts_budget_is_one_sum_for_all_gpus(tmp_path):
+    one, four = (last_json(drive("0.19.0", tmp_path, ask=ASK | {"gpus": gpus}, host_mib=400)) for gpus in (1, 4))
+    assert one["kv"]["host"] > 350 * MIB and four["kv"]["host"] <= 100 * MIB
+
+
 def test_budgets_that_are_too_small(tmp_path):
     assert_refused(drive("0.19.0", tmp_path, hbm_mib=200, host_mib=100), "weights: need more than 0.20 GiB HBM and 0.10 GiB host")
     assert_refused(drive("0.19.0", tmp_path, ask=ASK | {"kv_bytes": 2000 * MIB}, host_mib=100), "--kv-cache-memory-bytes", "accepted: up to")
@@ -72,6 +95,7 @@ def test_utilization_that_was_given_is_obeyed(tmp_path):
     low = last_json(drive("0.19.0", tmp_path, ask=ASK | {"utilization": 0.6}, utilization_given=True))
     assert low["snapshot_mib"][2] == 614
     high = last_json(drive("0.19.0", tmp_path, ask=ASK | {"utilization": 0.6}))
+    assert_refused(drive("0.19.0", tmp_path, ask=ASK | {"utilization": 0.42}, utilization_given=True), "--gpu-memory-utilization: 0.42: leaves nothing for the KV cache")
     assert low["kv_bytes"] < 0.6 * 1024 * MIB - 400 * MIB < high["kv_bytes"]
 
 

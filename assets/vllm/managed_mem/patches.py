@@ -8,6 +8,7 @@ import os
 from . import blocks, refuse, refusals
 from .library import KV, OTHER, WEIGHTS, load
 from .settings import Handed, format_size
+from .tier import exactly_pinned
 
 MARK = "__managed_mem__"
 
@@ -22,6 +23,8 @@ def actions(settings: Handed) -> dict:
         "vllm.v1.engine.core": lambda module: patch_engine(module.EngineCore),
         "vllm.v1.core.block_pool": patch_pool,
         "vllm.v1.core.kv_cache_manager": lambda module: patch_manager(module.KVCacheManager),
+        "vllm.v1.kv_offload.worker.cpu_gpu": lambda module: patch_tier(module.CpuGpuOffloadingHandlers),  # up to vLLM 0.19
+        "vllm.v1.kv_offload.cpu.gpu_worker": lambda module: patch_tier(module.CpuGpuOffloadingHandlers),
         "vllm.v1.worker.gpu_worker": lambda module: (patch_worker(module.Worker), patch_request(module, settings)),
     }
 
@@ -204,3 +207,16 @@ def patch_manager(manager) -> None:
     if hasattr(manager, "can_fit_full_sequence"):  # vLLM 0.19; later ones ask within allocate_slots
         _replace(manager, "can_fit_full_sequence", None, make_question)
     _replace(manager, "free", ["self", "request"], make_end)
+
+
+def patch_tier(handlers) -> None:
+    def make(original):
+        def __init__(self, *args, **kwargs):
+            import torch
+
+            with exactly_pinned(torch):
+                original(self, *args, **kwargs)
+
+        return __init__
+
+    _replace(handlers, "__init__", None, make)
