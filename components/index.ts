@@ -20,6 +20,7 @@ export {
     LmcacheServer,
     type LmcacheServerArgs,
     type ModelShapeArgs,
+    Lpddr,
     Placement,
     type RouteArgs,
     type ServingArgs,

@@ -19,6 +19,7 @@ const deciding = vllmServerSchema
         autoscaling: true,
         extraArgs: true,
         placement: true,
+        lpddr: true,
     })
     .strip();
 

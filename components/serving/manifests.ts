@@ -25,6 +25,8 @@ export interface VllmPod {
     shmMiB: number;
     hbmBudgetMiB: number;
     hostBudgetMiB: number;
+    /** Of hostBudgetMiB, for vLLM's tier of prefixes. */
+    prefixTierMiB: number;
     hbmReserveMiB: number;
     gpuMemoryUtilization?: number | undefined;
     hostReserveMiB: number;
@@ -194,6 +196,7 @@ function environment(pod: VllmPod): types.input.core.v1.EnvVar[] {
         MANAGED_MEM_HBM: `${pod.hbmBudgetMiB}MiB`,
         MANAGED_MEM_HBM_RESERVE: `${pod.hbmReserveMiB}MiB`,
         MANAGED_MEM_HOST: `${pod.hostBudgetMiB}MiB`,
+        ...(pod.prefixTierMiB > 0 && { MANAGED_MEM_PREFIXES: `${pod.prefixTierMiB}MiB` }),
         MANAGED_MEM_HOST_RESERVE: `${pod.hostReserveMiB}MiB`,
         ...(pod.lmcacheUrl !== "" && {
             LMCACHE_REMOTE_URL: pod.lmcacheUrl,

@@ -22,11 +22,15 @@ export interface EngineLimits extends CacheTerms {
     maxNumSeqs: number;
     /** KV cache of each GPU; all that the budgets leave where absent. */
     kvCacheMemoryBytes?: number | undefined;
+    /** Whether the host memory beside the weights is a tier for prefixes; the cache then lies in HBM alone. */
+    prefixTier?: boolean | undefined;
 }
 
 export interface ModelFit {
     weightsHbmMiB: number;
     weightsHostMiB: number;
+    /** Host memory of each GPU in which vLLM keeps prefixes that left the HBM. */
+    prefixTierMiB: number;
     /** By how many MiB the weights exceed all budgets; 0 where they fit. */
     missingMiB: number;
     /** Ceiling for one stream at a short context, tokens per second. */
@@ -47,7 +51,7 @@ export interface CacheFit {
     sequenceBytes: number;
     /** The longest sequence that fits; Infinity where no length needs more. */
     tokens: number;
-    /** Sequences of the longest context that fit at once. */
+    /** Sequences of the longest context that run at once. With all weights in HBM, those that HBM can hold wait for it (managed_mem/blocks.py). */
     sequences: number;
     /** Why vLLM would refuse the model with these settings. */
     refused?: string;
@@ -71,26 +75,30 @@ export function fitModel(shape: ModelShape, limits: EngineLimits, hbmBudgetMiB: 
     const weightsHbmMiB = Math.min(weightsMiB, hbmBudgetMiB);
     const weightsHostMiB = Math.min(weightsMiB - weightsHbmMiB, hostBudgetMiB);
     const [hbmLeft, hostLeft] = [hbmBudgetMiB - weightsHbmMiB, hostBudgetMiB - weightsHostMiB];
+    const prefixTierMiB = limits.prefixTier === true ? hostLeft : 0;
     const hostShare = weightsMiB === 0 ? 0 : weightsHostMiB / weightsMiB;
     const readBytes = (shape.activeWeightsGiB * 2 ** 30) / gpus;
     const seconds = (readBytes * (1 - hostShare)) / bandwidth.hbm + (readBytes * hostShare) / bandwidth.link;
     return {
         weightsHbmMiB,
         weightsHostMiB,
+        prefixTierMiB,
         missingMiB: weightsMiB - weightsHbmMiB - weightsHostMiB,
         tokensPerSecond: 1 / seconds,
-        cache: shape.attention && fitCache(shape.attention, limits, hbmLeft * MIB, hostLeft * MIB),
+        cache: shape.attention && fitCache(shape.attention, limits, hbmLeft * MIB, (hostLeft - prefixTierMiB) * MIB, weightsHostMiB > 0),
     };
 }
 
-function fitCache(attention: readonly AttentionLayersArgs[], limits: EngineLimits, hbmBytes: number, hostBytes: number): CacheFit {
+function fitCache(attention: readonly AttentionLayersArgs[], limits: EngineLimits, hbmBytes: number, hostBytes: number, weightsSpill: boolean): CacheFit {
     const layout = cacheLayout(attention, limits);
     if ("refused" in layout) {
         return { kvMiB: 0, kvHbmMiB: 0, mostBytes: 0, tokenBytes: 0, sequenceBytes: 0, tokens: 0, sequences: 0, refused: layout.refused };
     }
     const most = kvCache(hbmBytes, hostBytes, layout.layers);
     const kvBytes = Math.min(most.bytes, limits.kvCacheMemoryBytes ?? most.bytes);
-    const available = layout.blockBytes === 0 ? 0 : Math.floor(kvBytes / layout.blockBytes);
+    const blocks = (bytes: number) => (layout.blockBytes === 0 ? 0 : Math.floor(bytes / layout.blockBytes));
+    const available = blocks(kvBytes);
+    const inHbm = blocks(Math.min(kvBytes, most.hbmBytes));
     const { maxModelLenTokens, maxBatchedTokens } = limits;
     const needed = sequenceBlocks(layout, maxModelLenTokens, maxBatchedTokens);
     const perToken = tokenBytes(layout);
@@ -102,7 +110,7 @@ function fitCache(attention: readonly AttentionLayersArgs[], limits: EngineLimit
         tokenBytes: perToken * gpus,
         sequenceBytes: layout.groups.length === 1 && perToken > 0 ? 0 : (needed * layout.blockBytes - maxModelLenTokens * perToken) * gpus,
         tokens: longestSequence(layout, available, maxBatchedTokens),
-        sequences: needed === 0 ? Infinity : Math.floor(available / needed),
+        sequences: needed === 0 ? Infinity : Math.floor((weightsSpill || needed > inHbm ? available : inHbm) / needed),
     };
 }
 
@@ -119,9 +127,16 @@ export function describeFit(fit: ModelFit, limits: EngineLimits): string[] {
     const each = limits.tensorParallelSize * limits.pipelineParallelSize > 1 ? " on each GPU" : "";
     return [
         `model: weights ${gib(fit.weightsHbmMiB)} in HBM and ${gib(fit.weightsHostMiB)} on the host${each}; ${describeCache(fit.cache, limits, each)}`,
+        ...(fit.prefixTierMiB > 0 ? [describeTier(fit, each)] : []),
         `one stream: at most ${fit.tokensPerSecond.toPrecision(3)} tokens/s (active weights once a token at ${bandwidth.hbm / 1e12} TB/s from HBM, ` +
             `${bandwidth.link / 1e12} TB/s over the link)`,
     ];
+}
+
+function describeTier({ prefixTierMiB, cache }: ModelFit, each: string): string {
+    const tokens =
+        cache === undefined || cache.tokenBytes === 0 ? "" : `, about ${Math.floor((prefixTierMiB * MIB) / cache.tokenBytes).toLocaleString("en")} tokens`;
+    return `prefixes: ${gib(prefixTierMiB)} of host memory${each} keep what left the HBM${tokens}, and give it back when it is asked for again`;
 }
 
 function describeCache(cache: CacheFit | undefined, limits: EngineLimits, each: string): string {

@@ -4,7 +4,7 @@ import { describeFit, type EngineLimits, fitModel, type ModelFit } from "./model
 import { AttentionKind, attentionLayers, type ResolvedModelShape } from "./modelShapeArgs";
 import { jsonValue, lastValue, parseVllmArguments } from "./vllmArguments";
 import { cacheTypes, flagProblems, unplannedFlags } from "./vllmFlags";
-import type { ResolvedVllmServer } from "./vllmServerArgs";
+import { Lpddr, Placement, type ResolvedVllmServer } from "./vllmServerArgs";
 
 /** The settings that decide whether a model fits, resolved. */
 export type ServingSettings = Pick<
@@ -25,6 +25,7 @@ export type ServingSettings = Pick<
     | "pinnedMiB"
     | "extraArgs"
     | "placement"
+    | "lpddr"
 > & {
     /** Ways to more host memory of each GPU, where the node is planned here. Default: a larger hostBudgetMiB. */
     moreMemory?: readonly MoreMemory[];
@@ -63,6 +64,7 @@ export function engineLimits(settings: ServingSettings, shape: ResolvedModelShap
         maxModelLenTokens,
         maxNumSeqs,
         kvCacheMemoryBytes: settings.kvCacheMemoryBytes,
+        prefixTier: settings.lpddr === Lpddr.Prefixes,
         tensorParallelSize: settings.tensorParallelSize,
         pipelineParallelSize: settings.pipelineParallelSize,
         valueBytes: cacheTypes[cacheType] ?? shape.kvValueBytes,
@@ -74,13 +76,18 @@ export function engineLimits(settings: ServingSettings, shape: ResolvedModelShap
 }
 
 /** vLLM turns its hybrid KV cache off for a connector or for events, unless it is told not to (config/vllm.py). */
-function keepsKindsApart({ extraArgs, lmcacheUrl }: ServingSettings): boolean {
+function keepsKindsApart({ extraArgs, lmcacheUrl, lpddr }: ServingSettings): boolean {
     const given = parseVllmArguments(extraArgs);
     const choice = given.options.filter(({ option }) => option.endsWith("disable-hybrid-kv-cache-manager")).at(-1)?.option;
     if (choice !== undefined) {
         return choice.startsWith("--no-");
     }
-    return lmcacheUrl === "" && jsonValue(given, "--kv-transfer-config") === undefined && jsonValue(given, "--kv-events-config") === undefined;
+    return (
+        lmcacheUrl === "" &&
+        lpddr !== Lpddr.Prefixes &&
+        jsonValue(given, "--kv-transfer-config") === undefined &&
+        jsonValue(given, "--kv-events-config") === undefined
+    );
 }
 
 function wholeNumber(text: string | undefined): number | undefined {
@@ -96,7 +103,22 @@ export function fitOf(settings: ServingSettings): { fit: ModelFit; limits: Engin
     const limits = engineLimits(settings, modelShape);
     const { weightsGiB, activeWeightsGiB = weightsGiB } = modelShape;
     const shape = { weightsGiB, activeWeightsGiB, attention: attentionLayers(modelShape) };
-    return { fit: fitModel(shape, limits, settings.hbmBudgetMiB, settings.hostBudgetMiB), limits };
+    return { fit: fitModel(shape, limits, settings.hbmBudgetMiB, hostBudgetOfGpuMiB(settings)), limits };
+}
+
+/** GPUs of one pod. */
+function gpusPerPod({ tensorParallelSize, pipelineParallelSize, gpusPerNode }: ServingSettings): number {
+    return Math.min(tensorParallelSize * pipelineParallelSize, gpusPerNode);
+}
+
+/** The pod's host budget is one sum, which its GPUs share evenly (managed_mem/worker.py). */
+function hostBudgetOfGpuMiB(settings: ServingSettings): number {
+    return Math.floor(settings.hostBudgetMiB / gpusPerPod(settings));
+}
+
+/** Host memory of the pod in which vLLM keeps prefixes: all that the weights leave, where that was chosen. */
+export function prefixTierMiB(settings: ServingSettings): number {
+    return settings.lpddr === Lpddr.Prefixes ? Math.floor((fitOf(settings)?.fit.prefixTierMiB ?? 0) * gpusPerPod(settings)) : 0;
 }
 
 /** The tokens that fit and the ceiling of their rate, in words, or that nothing is known of them. */
@@ -141,6 +163,7 @@ export function servingProblems(settings: ServingSettings): Problem[] {
             accepted: "one of them",
         });
     }
+    problems.push(...prefixProblems(settings));
     if (settings.lmcacheUrl !== "" && settings.pinnedMiB < 1024) {
         problems.push({
             path: inputName("serving.pinnedMiB"),
@@ -153,6 +176,23 @@ export function servingProblems(settings: ServingSettings): Problem[] {
     return problems;
 }
 
+/** What a tier for prefixes needs, and what it cannot stand beside. */
+function prefixProblems(settings: ServingSettings): Problem[] {
+    const wrong = [
+        ...(settings.placement === Placement.Off ? ["is a part of the launcher's budget, and placement off has no launcher's budget"] : []),
+        ...(settings.modelShape === undefined ? ["needs serving.modelShape, since the tier is what the weights leave of the host memory"] : []),
+        ...(settings.lmcacheUrl === "" ? [] : ["and an LMCache server (node.lmcacheMiB) are two connectors, and vLLM takes one"]),
+    ];
+    return settings.lpddr === Lpddr.Prefixes
+        ? wrong.map((text) => ({
+              path: inputName("serving.lpddr"),
+              value: settings.lpddr,
+              wrong: text,
+              accepted: `${Lpddr.Contexts}, or ${Lpddr.Prefixes} without that`,
+          }))
+        : [];
+}
+
 function modelProblems(settings: ServingSettings): Problem[] {
     const fitted = fitOf(settings);
     if (fitted === undefined || settings.modelShape === undefined) {
@@ -161,7 +201,7 @@ function modelProblems(settings: ServingSettings): Problem[] {
     const { fit, limits } = fitted;
     const { modelShape, maxModelLenTokens } = settings;
     const gpus = limits.tensorParallelSize * limits.pipelineParallelSize;
-    const budgets = `${gib(settings.hbmBudgetMiB)} of HBM and ${gib(settings.hostBudgetMiB)} of host memory${gpus > 1 ? ` on each of ${gpus} GPUs` : ""}`;
+    const budgets = `${gib(settings.hbmBudgetMiB)} of HBM and ${gib(hostBudgetOfGpuMiB(settings))} of host memory${gpus > 1 ? ` on each of ${gpus} GPUs` : ""}`;
     const ways = (mib: number) => (settings.moreMemory ?? anyMore).filter((more) => more.mib >= mib).map(({ way }) => way);
     const problems: Problem[] = [];
     if (modelShape.maxPositionTokens !== undefined && maxModelLenTokens > modelShape.maxPositionTokens) {

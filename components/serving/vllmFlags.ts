@@ -2,7 +2,7 @@
 import { inputName, type Problem } from "../internal/errors";
 import { jsonValue, lastValue, parseVllmArguments, type VllmArgument, type VllmArguments } from "./vllmArguments";
 import { vllmOptionsOf } from "./vllmOptions";
-import { Placement } from "./vllmServerArgs";
+import { Lpddr, Placement } from "./vllmServerArgs";
 
 /** What the decision about an option may depend on. */
 export interface FlagTerms {
@@ -98,13 +98,13 @@ const rules: Readonly<Record<string, Rule>> = {
     "--offload-params": offloads("offloading"),
     "--swap-space": { ...offloads("swapping"), harmless: (value) => Number(value) === 0 },
     "--kv-offloading-size": {
-        wrong: "makes vLLM allocate the KV cache by a way that the launcher does not see, and pins host memory beside it",
-        accepted: `without it: placement ${Placement.HbmFirst}; or with placement ${Placement.Off}`,
+        wrong: "pins host memory beside the plan's",
+        accepted: `serving.lpddr: ${Lpddr.Prefixes}, which gives it a part of the plan's; or with placement ${Placement.Off}`,
         refused: managed,
     },
     "--kv-offloading-backend": {
-        wrong: "makes vLLM allocate the KV cache by a way that the launcher does not see",
-        accepted: `without it: placement ${Placement.HbmFirst}; or with placement ${Placement.Off}`,
+        wrong: "chooses another tier for prefixes than the one that the plan counts",
+        accepted: `serving.lpddr: ${Lpddr.Prefixes}, with vLLM's native one; or with placement ${Placement.Off}`,
         refused: managed,
     },
     "--kv-transfer-config": {

@@ -11,7 +11,7 @@ import { dockerConfigJson, podSpec, rolloutSeconds, selectorLabels, startupSecon
 import { disruptionBudget, leaderWorkerSetSpec, networkPolicy, rolloutStrategy, routeSpec, scaledObjectSpec, serviceMonitorSpec } from "./objects";
 import { conflictReport, owned } from "./ownership";
 import { rolloutReport } from "./rolloutReport";
-import { describeServing, nodesPerReplica, servingProblems, unplannedProblems } from "./servingProblems";
+import { describeServing, nodesPerReplica, prefixTierMiB, servingProblems, unplannedProblems } from "./servingProblems";
 import { everyReplicaServes, refuseUnserved } from "./standing";
 import { type ResolvedVllmServer, type VllmServerArgs, vllmServerSchema } from "./vllmServerArgs";
 
@@ -76,6 +76,7 @@ export class VllmServer extends pulumi.ComponentResource {
             name,
             servedModelName: values.servedModelName || values.model,
             memoryLimitMiB: values.podLimitMiB,
+            prefixTierMiB: prefixTierMiB(values),
             startupSeconds: startSeconds,
             imagePullSecret: `${name}-pull`,
             hfTokenSecret: args.hfToken === undefined ? "" : `${name}-hf`,

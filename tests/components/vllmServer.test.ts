@@ -96,6 +96,16 @@ test("its pod has the image by digest and the node's plan", async () => {
     });
 });
 
+test.each([
+    [{}, {}],
+    [{ lpddr: "prefixes", modelShape: { weightsGiB: 14.2, layers: 28, kvHeads: 4, headDim: 128 } }, { MANAGED_MEM_PREFIXES: "1438MiB" }],
+] as const)("its host memory is for contexts, or for prefixes where that was chosen (%j)", async (args, expected) => {
+    server(args);
+    await recorder.settled();
+    const env = pod().containers[0]!.env.filter(({ name }) => /^MANAGED_MEM_(HOST|PREFIXES)$/.test(name));
+    expect(Object.fromEntries(env.map(({ name, value }) => [name, value]))).toEqual({ MANAGED_MEM_HOST: "1438MiB", ...expected });
+});
+
 test("its service and network policy select that pod, on vLLM's port alone", async () => {
     server();
     await recorder.settled();
@@ -202,7 +212,7 @@ describe("what is asked for is made", () => {
 
     test("the tokens that fit, where the model's size is declared", async () => {
         expect(await valueOf(server({ modelShape }).modelFit)).toEqual([
-            expect.stringContaining("tokens fit, or 146 sequences of 8192"),
+            expect.stringContaining("tokens fit, or 143 sequences of 8192"),
             expect.stringContaining("one stream: at most 244 tokens/s"),
         ]);
         expect(await valueOf(server().modelFit)).toEqual([expect.stringMatching(/^model: unchecked: serving\.modelShape is not declared, /)]);

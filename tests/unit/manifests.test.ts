@@ -22,6 +22,7 @@ const pod: VllmPod = {
     hbmReserveMiB: 3915,
     hostReserveMiB: 512,
     placement: "hbm-first",
+    prefixTierMiB: 0,
     acceptStandIn: false,
     runtimeClassName: "nvidia",
     gpuProduct: "NVIDIA-GH200-480GB",

@@ -96,6 +96,30 @@ test("over two GPUs each holds half of the weights, and the cache of both counts
     expect(cacheOf(two).tokens).toBeGreaterThan(cacheOf(one).tokens);
 });
 
+test("a request that HBM can hold waits for it, so that the host's blocks add length and no number", () => {
+    const [alone, beside] = [0, 100_000].map((host) => cacheOf(fitModel(qwen, limits, 79_036, host)));
+    expect(beside!.tokens).toBeGreaterThan(2 * alone!.tokens);
+    // The roundings of 28 layers are taken from the host there: at most a sequence more.
+    expect(beside!.sequences - alone!.sequences).toBeLessThanOrEqual(1);
+    // A context that HBM alone cannot hold counts on both sides.
+    const long = cacheOf(fitModel(qwen, { ...limits, maxModelLenTokens: alone!.tokens + 16_384 }, 79_036, 100_000));
+    expect(long.sequences).toBe(Math.floor(long.tokens / (alone!.tokens + 16_384)));
+    // With weights on the host each step reads over the link anyhow, and nobody waits.
+    const spilled = cacheOf(fitModel(llama, limits, 100_000, 400_000));
+    expect(spilled.sequences).toBe(Math.floor(spilled.tokens / 8192));
+});
+
+test("a tier for prefixes has all host memory that the weights leave, and the cache stays in HBM", () => {
+    const fit = fitModel(qwen, { ...limits, prefixTier: true }, 79_036, 100_000);
+    expect(fit.prefixTierMiB).toBe(100_000);
+    expect(cacheOf(fit)).toEqual(cacheOf(fitModel(qwen, limits, 79_036, 0)));
+    expect(describeFit(fit, limits)[1]).toBe(
+        "prefixes: 97.7 GiB of host memory keep what left the HBM, about 1,828,571 tokens, and give it back when it is asked for again",
+    );
+    const spilled = fitModel(llama, { ...limits, prefixTier: true }, 100_000, 400_000);
+    expect(spilled.prefixTierMiB).toBe(400_000 - spilled.weightsHostMiB);
+});
+
 test("a KV cache that is set by its size is that, where so much is there", () => {
     expect(cacheOf(fitModel(qwen, { ...limits, kvCacheMemoryBytes: 2 ** 30 }, 79_036, 0)).kvMiB).toBe(1024);
     expect(cacheOf(fitModel(qwen, { ...limits, kvCacheMemoryBytes: 2 ** 40 }, 79_036, 0)).kvMiB).toBeLessThan(79_036);

@@ -8,7 +8,7 @@ import { servingFitProblems, servingOn } from "../../components/platform/serving
 import { parseConfig } from "../../components/serving/configJson";
 import { readModelConfig } from "../../components/serving/modelConfig";
 import type { ModelShapeArgs } from "../../components/serving/modelShapeArgs";
-import { describeServing, engineLimits } from "../../components/serving/servingProblems";
+import { describeServing, engineLimits, prefixTierMiB } from "../../components/serving/servingProblems";
 import type { ServingArgs } from "../../components/serving/vllmServerArgs";
 import { repositoryRoot } from "../support/stackFile";
 
@@ -34,6 +34,31 @@ const limitsOf = (serving: Partial<ServingArgs>, node = driver) => {
     return engineLimits(settings, settings.modelShape!);
 };
 
+describe("what host memory is for", () => {
+    const modelShape = shapeOf("llama-3.1-8b", 15);
+
+    test("a tier for prefixes is what the weights leave of it, on every GPU of a pod alike", () => {
+        const settings = servingOn({ modelShape, lpddr: "prefixes" }, planNode(driver))!;
+        expect(prefixTierMiB(settings)).toBe(settings.hostBudgetMiB);
+        expect(prefixTierMiB({ ...settings, lpddr: "contexts" })).toBe(0);
+        const four = { ...settings, tensorParallelSize: 4, gpusPerNode: 4, hostBudgetMiB: 100_001 };
+        expect(prefixTierMiB(four)).toBe(100_000);
+        // 500 GiB of weights: what overflows of them on each of four GPUs is taken off four times.
+        const spilled = { ...four, hostBudgetMiB: 400_000, hbmBudgetMiB: 90_000, modelShape: { ...four.modelShape!, weightsGiB: 500 } };
+        expect(prefixTierMiB(spilled)).toBe(400_000 - 4 * (128_000 - 90_000));
+    });
+
+    test("it needs a placement, a shape, and no other connector", () => {
+        const node = { ...driver, lmcacheMiB: 20_480, pinnedMiB: 4096 };
+        expect(refused({ lpddr: "prefixes", placement: "off" }, node)).toEqual([
+            "serving.lpddr: prefixes: is a part of the launcher's budget, and placement off has no launcher's budget; accepted: contexts, or prefixes without that",
+            "serving.lpddr: prefixes: needs serving.modelShape, since the tier is what the weights leave of the host memory; accepted: contexts, or prefixes without that",
+            "serving.lpddr: prefixes: and an LMCache server (node.lmcacheMiB) are two connectors, and vLLM takes one; accepted: contexts, or prefixes without that",
+        ]);
+        expect(refused({ lpddr: "prefixes", modelShape })).toEqual([]);
+    });
+});
+
 describe("what vLLM is told decides how it caches", () => {
     const modelShape = shapeOf("gemma-3-27b", 50);
 
@@ -56,6 +81,7 @@ describe("what vLLM is told decides how it caches", () => {
         expect(hybrid(["--disable-hybrid-kv-cache-manager"])).toBe(false);
         expect(hybrid(["--kv-events-config.enable_kv_cache_events", "true"])).toBe(false);
         expect(hybrid([], { ...driver, lmcacheMiB: 20_480, pinnedMiB: 4096 })).toBe(false);
+        expect(limitsOf({ modelShape, lpddr: "prefixes" }).hybrid).toBe(false);
         expect(hybrid(["--no-disable-hybrid-kv-cache-manager"], { ...driver, lmcacheMiB: 20_480, pinnedMiB: 4096 })).toBe(true);
     });
 });

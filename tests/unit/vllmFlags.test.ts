@@ -136,7 +136,7 @@ describe("what breaks the plan is refused, with what is accepted in its place", 
         ],
         [
             ["--kv-offloading-size", "9"],
-            "serving.extraArgs: --kv-offloading-size: makes vLLM allocate the KV cache by a way that the launcher does not see, and pins host memory beside it; accepted: without it: placement hbm-first; or with placement off",
+            "serving.extraArgs: --kv-offloading-size: pins host memory beside the plan's; accepted: serving.lpddr: prefixes, which gives it a part of the plan's; or with placement off",
         ],
         [
             ["--kv-transfer-config.kv_connector", "NixlConnector", "--kv-transfer-config.kv_role", "kv_both"],
