@@ -5,7 +5,7 @@ export { CmmImage, type CmmImageArgs } from "./image/cmmImage";
 export { ImageRelease, type ImageReleaseArgs } from "./image/imageRelease";
 export { LmcacheImage, type LmcacheImageArgs } from "./image/lmcacheImage";
 export { BuilderPlace, CoherentMode, Gh200Node, type Gh200NodeArgs, type NodeProbeArgs, ProbeMethod } from "./node";
-export { CmmPlatform } from "./platform/cmmPlatform";
+export { CmmPlatform, type CmmPlatformOptions } from "./platform/cmmPlatform";
 export {
     type BaseImageArgs,
     type CmmPlatformArgs,
@@ -25,8 +25,11 @@ export {
     type RouteArgs,
     type ServingArgs,
     TaintEffect,
+    type PodTemplate,
     type TolerationArgs,
     VllmServer,
     type VllmServerArgs,
+    type VllmServerOptions,
+    type VllmServerTransform,
 } from "./serving";
 export { BuildStage, type BuildStageArgs } from "./stages/buildStage";

@@ -12,6 +12,7 @@ export interface Property {
     $ref?: string;
     description?: string;
     plain?: boolean;
+    secret?: boolean;
     items?: Property;
     additionalProperties?: Property;
 }
@@ -44,7 +45,7 @@ export function componentSchema(): PackageSchema {
     const classes = Object.values(components).flatMap((value) => (typeof value === "function" ? [value.name] : []));
     // `main` is the plug-in's entry; without it inference starts at index.ts.
     const analyzed = new Analyzer(PACKAGE, name, { ...manifest, main: "index.ts", exports: undefined }, new Set(classes)).analyze();
-    return generateSchema(
+    const schema = generateSchema(
         name,
         manifest.version,
         manifest.description,
@@ -53,4 +54,15 @@ export function componentSchema(): PackageSchema {
         analyzed.dependencies,
         scope,
     ) as PackageSchema;
+    for (const spec of [...Object.values(schema.resources), ...Object.values(schema.types)]) {
+        [spec.properties, spec.inputProperties].forEach((properties) => Object.values(properties ?? {}).forEach(markSecret));
+    }
+    return schema;
+}
+
+/** Inference knows no secrets. A property that says in its description that it is one is encrypted by the SDK of every language. */
+function markSecret(property: Property): void {
+    if (/; secret\b/.test(property.description ?? "")) {
+        property.secret = true;
+    }
 }

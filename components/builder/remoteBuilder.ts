@@ -29,7 +29,7 @@ export interface RemoteBuilderArgs {
     caCertificate?: pulumi.Input<string>;
     /** PEM text of the certificate that this client shows to the daemon (mTLS). Default: none. */
     clientCertificate?: pulumi.Input<string>;
-    /** PEM text of the client certificate's key. Kept as a secret in state. Default: none. */
+    /** PEM text of the client certificate's key; secret. Default: none. */
     clientKey?: pulumi.Input<string>;
     /** Host name that the daemon's certificate must carry. Default: the host of `endpoint`. */
     serverName?: pulumi.Input<string>;

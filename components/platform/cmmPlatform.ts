@@ -16,6 +16,7 @@ import type { Gh200NodeArgs } from "../node/gh200NodeArgs";
 import { planNode } from "../node/planNode";
 import { lmcacheUrl } from "../serving/lmcachePod";
 import { LmcacheServer } from "../serving/lmcacheServer";
+import type { VllmServerTransform } from "../serving/transform";
 import { VllmServer } from "../serving/vllmServer";
 import { BuildStage } from "../stages/buildStage";
 import { dirtySuffix } from "../stages/localSource";
@@ -24,6 +25,12 @@ import { gitContext } from "../stages/sources";
 import { type CmmPlatformArgs, type SettledPlatform, settlePlatform } from "./cmmPlatformArgs";
 import { baseName, baseReference, openPoints, refuseOpenPoints, resolveSources, sourceRevision } from "./openPoints";
 import { servingFitProblems } from "./servingFit";
+
+/** What a CmmPlatform takes beside its inputs; functions are TypeScript's alone. */
+export interface CmmPlatformOptions extends pulumi.ComponentResourceOptions {
+    /** Changes what is made. Default: nothing. */
+    transform?: { server?: VllmServerTransform };
+}
 
 /**
  * The whole platform in one call, in the source document's own order: builder, the seven stages, the
@@ -53,7 +60,8 @@ export class CmmPlatform extends pulumi.ComponentResource {
     /** Address of the OpenAI API inside the cluster. */
     public readonly endpoint!: pulumi.Output<string>;
 
-    constructor(name: string, args: CmmPlatformArgs, opts?: pulumi.ComponentResourceOptions) {
+    constructor(name: string, args: CmmPlatformArgs, opts: CmmPlatformOptions = {}) {
+        const { transform = {}, ...options } = opts;
         const platform = settlePlatform(args);
         refuseOpenPoints(platform);
         const { address, username, password } = args.registry;
@@ -61,7 +69,7 @@ export class CmmPlatform extends pulumi.ComponentResource {
             "gh200-vllm:index:CmmPlatform",
             name,
             {},
-            pulumi.mergeOptions(opts, { transformations: imageCredentials({ address: registryHost(address), username, password }) }),
+            pulumi.mergeOptions(options, { transformations: imageCredentials({ address: registryHost(address), username, password }) }),
         );
         warnOfOpenPoints(this, platform);
         if (pulumi.runtime.isDryRun() && platform.image.use === undefined) {
@@ -98,7 +106,7 @@ export class CmmPlatform extends pulumi.ComponentResource {
                 pullUsername: args.registry.username,
                 pullPassword: args.registry.password,
             },
-            { parent: this },
+            { parent: this, ...(transform.server !== undefined && { transform: transform.server }) },
         );
         if (cached) {
             new LmcacheServer(

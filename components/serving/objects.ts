@@ -1,5 +1,5 @@
 import type { types } from "@pulumi/kubernetes";
-import type { Input } from "@pulumi/pulumi";
+import type { Input, Output } from "@pulumi/pulumi";
 import { selectorLabels, vllmPort } from "./manifests";
 import type { AutoscalingArgs, RouteArgs } from "./vllmServerArgs";
 
@@ -113,28 +113,29 @@ export function routeSpec(name: string, route: Required<RouteArgs>): object {
  * LeaderWorkerSet (leaderworkerset.x-k8s.io/v1) of a model over several nodes. vLLM's own multi-node mode: the
  * leader serves, workers are headless; LWS gives each pod its index and the leader's address.
  */
-export function leaderWorkerSetSpec(name: string, spec: types.input.core.v1.PodSpec, replicas: Input<number>, nodes: number): object {
-    const labels = selectorLabels(name);
-    const { containers, ...rest } = spec as unknown as { containers: (Record<string, unknown> & { args: string[] })[] };
-    const podOf = (extra: string[], without: string[]): object => ({
-        metadata: { labels },
-        spec: {
-            ...rest,
-            containers: containers.map((container) => ({
-                ...Object.fromEntries(Object.entries(container).filter(([key]) => !without.includes(key))),
-                args: [...container.args, ...extra],
-            })),
-        },
-    });
+export function leaderWorkerSetSpec(template: Output<object>, replicas: Input<number>, nodes: number): Record<string, unknown> {
     const shared = ["--nnodes", `${nodes}`, "--node-rank", "$(LWS_WORKER_INDEX)", "--master-addr", "$(LWS_LEADER_ADDRESS)"];
+    const member = (extra: string[], without: string[]) => template.apply((pod) => memberOf(pod as MemberPod, extra, without));
     return {
         replicas,
         leaderWorkerTemplate: {
             size: nodes,
             // A worker alone is no model.
             restartPolicy: "RecreateGroupOnPodRestart",
-            leaderTemplate: podOf(shared, []),
-            workerTemplate: podOf([...shared, "--headless"], ["startupProbe", "readinessProbe", "livenessProbe", "ports", "lifecycle"]),
+            leaderTemplate: member(shared, []),
+            workerTemplate: member([...shared, "--headless"], ["startupProbe", "readinessProbe", "livenessProbe", "ports", "lifecycle"]),
         },
     };
+}
+
+interface MemberPod {
+    metadata: object;
+    spec: { containers: (Record<string, unknown> & { args?: string[] })[] };
+}
+
+/** The pod with further arguments of vLLM, which is the first container, and without what a worker has not. */
+function memberOf({ metadata, spec }: MemberPod, extra: string[], without: string[]): object {
+    const [server = {}, ...others] = spec.containers;
+    const kept = Object.fromEntries(Object.entries(server).filter(([key]) => !without.includes(key)));
+    return { metadata, spec: { ...spec, containers: [{ ...kept, args: [...(server.args ?? []), ...extra] }, ...others] } };
 }

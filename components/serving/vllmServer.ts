@@ -1,6 +1,6 @@
 import { CustomResource } from "@pulumi/kubernetes/apiextensions";
-import { Deployment } from "@pulumi/kubernetes/apps/v1";
-import { Namespace, PersistentVolumeClaim, Secret, Service, ServiceAccount } from "@pulumi/kubernetes/core/v1";
+import { Deployment, type DeploymentArgs } from "@pulumi/kubernetes/apps/v1";
+import { Namespace, PersistentVolumeClaim, Secret, type SecretArgs, Service, ServiceAccount } from "@pulumi/kubernetes/core/v1";
 import { NetworkPolicy } from "@pulumi/kubernetes/networking/v1";
 import { PodDisruptionBudget } from "@pulumi/kubernetes/policy/v1";
 import * as pulumi from "@pulumi/pulumi";
@@ -13,6 +13,7 @@ import { conflictReport, owned } from "./ownership";
 import { rolloutReport } from "./rolloutReport";
 import { describeServing, nodesPerReplica, prefixTierMiB, servingProblems, unplannedProblems } from "./servingProblems";
 import { everyReplicaServes, refuseUnserved } from "./standing";
+import { transformed, type VllmServerOptions } from "./transform";
 import { type ResolvedVllmServer, type VllmServerArgs, vllmServerSchema } from "./vllmServerArgs";
 
 /** What decides how long a start and an end may take. */
@@ -47,15 +48,21 @@ export class VllmServer extends pulumi.ComponentResource {
     /** Tokens that fit and the ceiling of their rate, a line each; one line that says so where the fit is unchecked. */
     public readonly modelFit!: pulumi.Output<string[]>;
 
-    constructor(name: string, args: VllmServerArgs, opts?: pulumi.ComponentResourceOptions) {
-        super("gh200-vllm:index:VllmServer", name, {}, opts);
+    constructor(name: string, args: VllmServerArgs, opts: VllmServerOptions = {}) {
+        const { transform = {}, ...options } = opts;
+        super("gh200-vllm:index:VllmServer", name, {}, options);
         const resolved = resolve("serving", vllmServerSchema, args);
         const child = { parent: this, hooks: { onError: [conflictReport(this)] } };
         const labels = selectorLabels(name);
         const namespace =
             args.createNamespace === false ? [] : [new Namespace(name, { metadata: { name: resolved.namespace } }, { parent: this, retainOnDelete: true })];
         const inNamespace = { ...child, dependsOn: namespace };
-        const metadata: MetadataOf = (suffix = "") => ({ name: `${name}${suffix}`, namespace: resolved.namespace, labels, annotations: owned(this) });
+        const metadata: MetadataOf = (suffix = "") => ({
+            name: `${name}${suffix}`,
+            namespace: resolved.namespace,
+            labels: { ...labels },
+            annotations: owned(this),
+        });
         const account = new ServiceAccount(name, { metadata: metadata(), automountServiceAccountToken: false }, inNamespace);
         const secrets = credentials(name, args, resolved, metadata, inNamespace);
         const { image, pullUsername: _user, pullPassword: _password, hfToken: _token, kubeconfig, kubeContext, ...known } = resolved;
@@ -78,12 +85,14 @@ export class VllmServer extends pulumi.ComponentResource {
             memoryLimitMiB: values.podLimitMiB,
             prefixTierMiB: prefixTierMiB(values),
             startupSeconds: startSeconds,
-            imagePullSecret: `${name}-pull`,
+            imagePullSecret: values.existingPullSecret ?? `${name}-pull`,
             hfTokenSecret: args.hfToken === undefined ? "" : `${name}-hf`,
             modelCacheClaim: cache === undefined ? values.modelCacheClaim : `${name}-models`,
         }));
         // Only the image may be unknown in a preview; the rest of the pod is then shown all the same.
-        const spec = pod.apply((values) => podSpec({ ...values, image }));
+        const template = pod.apply((values) =>
+            transformed({ metadata: { labels: { ...labels } }, spec: podSpec({ ...values, image }) }, values, transform.pod),
+        );
         const { tensorParallelSize = 1, pipelineParallelSize = 1, gpusPerNode = 1 } = args;
         const nodes = nodesPerReplica({ tensorParallelSize, pipelineParallelSize, gpusPerNode });
         const manyNodes = nodes > 1;
@@ -98,44 +107,34 @@ export class VllmServer extends pulumi.ComponentResource {
             dependsOn: [account, ...secrets, ...(cache === undefined ? [] : [cache])],
         };
         const served = { ...metadata(), annotations: { ...metadata().annotations, "pulumi.com/waitFor": everyReplicaServes } };
+        const workloadManifest = {
+            metadata: served,
+            spec: manyNodes
+                ? leaderWorkerSetSpec(template, resolved.replicas, nodes)
+                : {
+                      // The autoscaler's, where there is one.
+                      ...(args.autoscaling === undefined && { replicas: resolved.replicas }),
+                      strategy: settings.apply(({ replicas, spareGpus, autoscaling }) => rolloutStrategy(autoscaling?.maxReplicas ?? replicas, spareGpus)),
+                      selector: { matchLabels: { ...labels } },
+                      progressDeadlineSeconds: waitSeconds,
+                      template,
+                  },
+        };
+        transform.workload?.(workloadManifest, afterSecrets);
         const workload = manyNodes
-            ? new CustomResource(
-                  name,
-                  {
-                      apiVersion: "leaderworkerset.x-k8s.io/v1",
-                      kind: "LeaderWorkerSet",
-                      metadata: served,
-                      spec: pod.apply((values) => leaderWorkerSetSpec(name, podSpec({ ...values, image }), resolved.replicas, nodes)),
-                  },
-                  afterSecrets,
-              )
-            : new Deployment(
-                  name,
-                  {
-                      metadata: served,
-                      spec: {
-                          // The autoscaler's, where there is one.
-                          ...(args.autoscaling === undefined && { replicas: resolved.replicas }),
-                          strategy: settings.apply(({ replicas, spareGpus, autoscaling }) => rolloutStrategy(autoscaling?.maxReplicas ?? replicas, spareGpus)),
-                          selector: { matchLabels: labels },
-                          progressDeadlineSeconds: waitSeconds,
-                          template: { metadata: { labels }, spec },
-                      },
-                  },
-                  afterSecrets,
-              );
-        const service = new Service(
-            name,
-            {
-                metadata: metadata(),
-                spec: {
-                    // Of several nodes only the leader serves.
-                    selector: { ...labels, ...(manyNodes && { "leaderworkerset.sigs.k8s.io/worker-index": "0" }) },
-                    ports: [{ name: "http", port: vllmPort, targetPort: "http" }],
-                },
+            ? new CustomResource(name, { apiVersion: "leaderworkerset.x-k8s.io/v1", kind: "LeaderWorkerSet", ...workloadManifest }, afterSecrets)
+            : new Deployment(name, workloadManifest as unknown as DeploymentArgs, afterSecrets);
+        const serviceManifest = {
+            metadata: metadata(),
+            spec: {
+                // Of several nodes only the leader serves.
+                selector: { ...labels, ...(manyNodes && { "leaderworkerset.sigs.k8s.io/worker-index": "0" }) },
+                ports: [{ name: "http", port: vllmPort, targetPort: "http" }],
             },
-            { ...child, dependsOn: [workload] },
-        );
+        };
+        const afterWorkload = { ...child, dependsOn: [workload] };
+        transform.service?.(serviceManifest, afterWorkload);
+        const service = new Service(name, serviceManifest, afterWorkload);
         new NetworkPolicy(
             name,
             {
@@ -163,7 +162,9 @@ export class VllmServer extends pulumi.ComponentResource {
         const made = pulumi.all(namespace.map(({ urn }) => urn));
         const outputs = {
             namespace: pulumi.all([resolved.namespace, made]).apply(([known]) => known),
-            imagePullSecret: pulumi.all([`${name}-pull`, ...secrets.map(({ urn }) => urn)]).apply(([known]) => known!),
+            imagePullSecret: pulumi
+                .all([settings.apply(({ existingPullSecret }) => existingPullSecret ?? `${name}-pull`), ...secrets.map(({ urn }) => urn)])
+                .apply(([known]) => known!),
             serviceName: service.metadata.name,
             endpoint: pulumi.all([resolved.namespace, standing]).apply(([known]) => `http://${name}.${known}.svc:${vllmPort}`),
             modelFit: settings.apply((values) => describeServing(values)),
@@ -173,7 +174,7 @@ export class VllmServer extends pulumi.ComponentResource {
     }
 }
 
-/** The registry's credentials, and Hugging Face's token where one is given. */
+/** The registry's credentials, where no existing Secret has them, and Hugging Face's token where one is given. */
 function credentials(
     name: string,
     args: VllmServerArgs,
@@ -182,14 +183,14 @@ function credentials(
     opts: pulumi.CustomResourceOptions,
 ): pulumi.Resource[] {
     const config = pulumi.all([resolved.registryHost, resolved.pullUsername, resolved.pullPassword]).apply((of) => dockerConfigJson(...of));
-    const pull = new Secret(
-        `${name}-pull`,
-        { metadata: metadata("-pull"), type: "kubernetes.io/dockerconfigjson", stringData: { ".dockerconfigjson": pulumi.secret(config) } },
-        opts,
-    );
-    return args.hfToken === undefined
-        ? [pull]
-        : [pull, new Secret(`${name}-hf`, { metadata: metadata("-hf"), stringData: { token: pulumi.secret(resolved.hfToken) } }, opts)];
+    const secret = (suffix: string, content: Pick<SecretArgs, "type" | "stringData">) =>
+        new Secret(`${name}${suffix}`, { metadata: metadata(suffix), ...content }, opts);
+    return [
+        ...(args.existingPullSecret === undefined
+            ? [secret("-pull", { type: "kubernetes.io/dockerconfigjson", stringData: { ".dockerconfigjson": pulumi.secret(config) } })]
+            : []),
+        ...(args.hfToken === undefined ? [] : [secret("-hf", { stringData: { token: pulumi.secret(resolved.hfToken) } })]),
+    ];
 }
 
 /** A claim that outlives the stack: models and compiled kernels took hours to come. */

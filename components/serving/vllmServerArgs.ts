@@ -168,6 +168,11 @@ export interface ServingArgs {
     shutdownSeconds?: number;
     /** Existing PersistentVolumeClaim for models and compile caches; Default: none, and a volume that goes with the pod. */
     modelCacheClaim?: pulumi.Input<string>;
+    /**
+     * Existing Secret with the registry's credentials in the namespace, e.g. one that an operator renews. Default: none, and one is made
+     * of registryHost, pullUsername and pullPassword.
+     */
+    existingPullSecret?: pulumi.Input<string>;
     /** Hugging Face token for gated models; secret. Default: none. */
     hfToken?: pulumi.Input<string>;
     /**
@@ -327,6 +332,7 @@ export const vllmServerSchema = z.strictObject({
     registryHost: z.string().default("").meta({ description: "Host of the registry that the credentials belong to." }),
     pullUsername: z.string().default("").meta({ description: "Registry user who may pull the image." }),
     pullPassword: z.string().default("").meta({ description: "That user's password.", secret: true }),
+    existingPullSecret: objectName.optional().meta({ description: "Existing Secret with the registry's credentials; one is made where absent." }),
     hfToken: z.string().default("").meta({ description: "Hugging Face token.", secret: true }),
     kubeconfig: z.string().default("").meta({ description: "kubeconfig of the cluster.", secret: true }),
     kubeContext: z.string().default("").meta({ description: "Context of it." }),

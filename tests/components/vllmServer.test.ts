@@ -2,6 +2,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { beforeEach, describe, expect, test, vi } from "vitest";
 import { dockerConfigJson } from "../../components/serving/manifests";
 import { VllmServer } from "../../components/serving/vllmServer";
+import type { VllmServerOptions, VllmServerTransform } from "../../components/serving/transform";
 import type { VllmServerArgs } from "../../components/serving/vllmServerArgs";
 import { record, type Recorder, unknown, unknownOutput, valueOf } from "../support/mocks";
 import { laterRefusal, refusal } from "../support/refusal";
@@ -28,8 +29,8 @@ beforeEach(async () => {
     recorder = await record();
 });
 
-function server(overrides: Partial<VllmServerArgs> = {}): VllmServer {
-    return new VllmServer("vllm", {
+function server(overrides: Partial<VllmServerArgs> = {}, options: VllmServerOptions = {}): VllmServer {
+    const args = {
         image,
         model: "Qwen/Qwen2.5-7B-Instruct",
         podLimitMiB: 7070,
@@ -39,7 +40,8 @@ function server(overrides: Partial<VllmServerArgs> = {}): VllmServer {
         pullUsername: "puller",
         pullPassword: "hunter2",
         ...overrides,
-    });
+    };
+    return new VllmServer("vllm", args, options);
 }
 
 type Container = { image: string; env: { name: string; value?: string; valueFrom?: unknown }[] };
@@ -416,6 +418,92 @@ describe("inputs are refused", () => {
             expect.stringMatching(/(^|: )serving\.image: a\/b:latest: is no image by digest; accepted: REPOSITORY@sha256:DIGEST$/),
         ]);
     });
+});
+
+describe("a transform", () => {
+    const transform: VllmServerTransform = {
+        pod: ({ metadata, spec }, { model }) => {
+            metadata.annotations["example.com/model"] = model;
+            metadata.labels.team = "ml";
+            spec.serviceAccountName = "irsa";
+            spec.containers[0].env.push({ name: "HTTPS_PROXY", value: "http://proxy:3128" });
+            spec.containers[0].volumeMounts.push({ name: "extra", mountPath: "/extra" });
+            spec.containers.push({ name: "sidecar", image: "sidecar@sha256:1", args: ["--serve"] });
+            spec.initContainers = [{ name: "first", image: "first@sha256:1" }];
+            spec.volumes.push({ name: "extra", emptyDir: {} });
+        },
+        workload: ({ metadata, spec }, options) => {
+            metadata.annotations["example.com/owner"] = "ml";
+            spec.revisionHistoryLimit = 3;
+            options.protect = true;
+        },
+        service: ({ metadata, spec }) => {
+            metadata.labels.team = "ml";
+            spec.type = "LoadBalancer";
+        },
+    };
+    const podChanges = {
+        metadata: { labels: { ...labels, team: "ml" }, annotations: { "example.com/model": "Qwen/Qwen2.5-7B-Instruct" } },
+        spec: {
+            serviceAccountName: "irsa",
+            initContainers: [{ name: "first" }],
+            containers: [
+                {
+                    name: "vllm",
+                    env: expect.arrayContaining([{ name: "HTTPS_PROXY", value: "http://proxy:3128" }]) as unknown,
+                    volumeMounts: expect.arrayContaining([{ name: "extra", mountPath: "/extra" }]) as unknown,
+                },
+                { name: "sidecar", args: ["--serve"] },
+            ],
+            volumes: expect.arrayContaining([{ name: "extra", emptyDir: {} }]) as unknown,
+        },
+    };
+
+    test("changes pod, workload and service, after everything else, and no other object", async () => {
+        server();
+        await recorder.settled();
+        const before = recorder.registrations;
+        recorder = await record();
+        server({}, { transform });
+        await recorder.settled();
+        const deployment = recorder.only(kinds.deployment, "vllm");
+        expect(deployment.inputs).toMatchObject({
+            metadata: { labels, annotations: { "example.com/owner": "ml" } },
+            spec: { revisionHistoryLimit: 3, selector: { matchLabels: labels }, template: podChanges },
+        });
+        expect((deployment.inputs as { spec: { selector: object } }).spec.selector).toEqual({ matchLabels: labels });
+        expect(recorder.only(kinds.service, "vllm").inputs).toMatchObject({
+            metadata: { labels: { team: "ml" } },
+            spec: { type: "LoadBalancer", selector: labels },
+        });
+        const others = (resources: typeof before) => resources.filter(({ type: of }) => of !== kinds.deployment && of !== kinds.service);
+        expect(others(recorder.registrations)).toEqual(others(before));
+    });
+
+    test("of several nodes changes the leader's and the workers' pods, and gives vLLM's own arguments to vLLM alone", async () => {
+        server({ pipelineParallelSize: 2 }, { transform });
+        await recorder.settled();
+        const { leaderWorkerTemplate } = recorder.only(kinds.group, "vllm").inputs.spec as { leaderWorkerTemplate: object };
+        expect(leaderWorkerTemplate).toMatchObject({ leaderTemplate: podChanges, workerTemplate: podChanges });
+    });
+
+    test("is no option of the component itself, and without one nothing is another", async () => {
+        server({}, { transform: {} });
+        await recorder.settled();
+        const with_ = recorder.registrations;
+        recorder = await record();
+        server();
+        await recorder.settled();
+        expect(with_).toEqual(recorder.registrations);
+    });
+});
+
+test("an existing Secret is used, and none is made", async () => {
+    const made = server({ existingPullSecret: pulumi.output("renewed"), pullUsername: undefined, pullPassword: undefined });
+    await recorder.settled();
+    expect(recorder.ofType(kinds.secret)).toEqual([]);
+    expect(pod().imagePullSecrets).toEqual([{ name: "renewed" }]);
+    expect(await valueOf(made.imagePullSecret)).toBe("renewed");
 });
 
 /** A Secret's text, which must be marked as secret in the inputs: by itself or with what it stands in. */

@@ -21,14 +21,14 @@ afterAll(() => {
 const image = `registry.example.com/team/vllm@sha256:${"1".repeat(64)}`;
 
 /** What `pulumi preview` of an example shows, with the packed package and no builder, registry or cluster. */
-function preview(example: string, config: Record<string, string>): string {
+function preview(example: string, config: Record<string, string>, ...options: string[]): string {
     const folder = path.join(installed.program, example);
     fs.cpSync(path.join(repositoryRoot, "examples", example), folder, { recursive: true });
     const pulumi = (...args: string[]) =>
         spawnSync(findTool("pulumi")?.path ?? "pulumi", [...args, "--non-interactive", "--color=never"], { cwd: folder, env: backend.env, encoding: "utf8" });
     pulumi("stack", "init", "dev");
     pulumi("config", "set-all", ...Object.entries(config).flatMap(([key, value]) => ["--plaintext", `${key}=${value}`]));
-    const { stdout, stderr, status } = pulumi("preview");
+    const { stdout, stderr, status } = pulumi("preview", ...options);
     expect(status, stdout + stderr).toBe(0);
     return stdout;
 }
@@ -48,6 +48,15 @@ test("an image of one's own", () => {
     expect(shown).toMatch(/kubernetes:apps\/v1:Deployment vllm create/);
     expect(shown).not.toContain("docker-build");
     expect(shown).toContain("+ 10 to create");
+}, 120_000);
+
+test("another model server, with a sidecar, by a transform", () => {
+    const shown = preview("another-server", { image, sidecarImage: image, model: "Qwen/Qwen2.5-7B-Instruct", pullSecret: "renewed" }, "--diff");
+    expect(shown).toMatch(/command\s*: \[\s*\[0\]: "python3"\s*\[1\]: "-m"\s*\[2\]: "sglang.launch_server"/);
+    expect(shown).toMatch(/name\s*: "logs"/);
+    expect(shown).toMatch(/imagePullSecrets\s*: \[\s*\[0\]: \{\s*name: "renewed"/);
+    expect(shown).not.toContain("kubernetes:core/v1:Secret");
+    expect(shown).toContain("+ 9 to create");
 }, 120_000);
 
 test("the stages of a foreign Dockerfile", () => {

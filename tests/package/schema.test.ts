@@ -53,6 +53,28 @@ describe("the schema that other languages see", () => {
         ).toEqual([]);
     });
 
+    test("marks what is secret, wherever it is handed in, so that every language encrypts it", () => {
+        const named = /(password|gitTokens|hfToken|clientKey|kubeconfig)$/i;
+        const secret = properties().flatMap(([name, property]) => (property.secret ? [name.replace("gh200-vllm:index:", "")] : []));
+        expect([...new Set(secret)].sort()).toEqual(
+            [
+                "BuilderArgs.clientKey",
+                "BuildStage.gitTokens",
+                "CmmPlatform.gitTokens",
+                "ImageRelease.password",
+                "RegistryArgs.password",
+                "RemoteBuilder.clientKey",
+                "RemoteBuilderArgs.clientKey",
+                "ServingArgs.hfToken",
+                "ServingArgs.kubeconfig",
+                "VllmServer.hfToken",
+                "VllmServer.kubeconfig",
+                "VllmServer.pullPassword",
+            ].sort(),
+        );
+        expect(properties().flatMap(([name, property]) => (named.test(name) && !property.secret ? [name] : []))).toEqual([]);
+    });
+
     test("says the default of every input that may be left out", () => {
         const silent = Object.entries(schema.resources).flatMap(([token, { inputProperties = {}, requiredInputs = [] }]) =>
             Object.entries(inputProperties)
