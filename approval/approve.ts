@@ -4,14 +4,12 @@ import * as os from "node:os";
 import * as path from "node:path";
 import { createInterface } from "node:readline/promises";
 import { parseArgs } from "node:util";
-import { Engine } from "../tools/engine";
 import { main, Problem } from "../tools/report";
+import { askedOf } from "./asked";
 import { describeChange } from "./change";
-import { type Asked, decide, declaredSigners, declaredTrust, destroyed, rebuiltImages } from "./decision";
-import { approverOf, changeFacts, type Facts, factsDigest, isRequired } from "./facts";
-import { ledgerOf } from "./ledger";
-import { planFile, readPlan } from "./plan";
-import { type Decision, readSigners, recordFile, sign, signatureProblem, signersFile, type Statement } from "./record";
+import { type Asked, decide, declaredSigners, declaredTrust, rebuiltImages } from "./decision";
+import type { Facts } from "./facts";
+import { type Decision, recordFile, sign, signatureProblem, signersFile, type Statement } from "./record";
 import { signersText, type Trust } from "./trust";
 
 const USAGE = `usage: npm run approve -- -s STACK [--after-failure REASON | --rollback REASON | --destroy REASON | --signers REASON | --rebuild REASON] [--tree FOLDER] [--key FILE] [--change DIGEST]
@@ -34,7 +32,11 @@ const USAGE = `usage: npm run approve -- -s STACK [--after-failure REASON | --ro
 main(async () => {
     const options = parse(process.argv.slice(2));
     const { stack, tree, decision, reason } = options;
-    const { asked, facts } = await askedOf(options);
+    const reading = await askedOf({ ...options, destroys: decision === "destroy" });
+    if (reading === undefined) {
+        throw new Problem(`stack ${stack}: needs no approval; accepted: a stack with gh200-vllm:approval.required`);
+    }
+    const { asked, facts } = reading;
     const { change, words, trust } = decision === "signers" ? signersQuestion(stack, asked) : question(stack, decision, asked, facts);
     const { approver } = trust;
     const shown = [`stack     ${asked.fullName}`, `change    ${change}`, `decision  ${decision}`, `approver  ${approver}`];
@@ -53,23 +55,6 @@ main(async () => {
     console.log(`wrote ${file}; the next update of this change is let through once`);
     return 0;
 });
-
-/** Where the stack is and where the tree would take it, from its state and from files. */
-async function askedOf({ stack, tree, configFile, decision }: Options): Promise<{ asked: Asked; facts: Facts }> {
-    const engine = await Engine.of(stack, configFile, {}, tree);
-    const ledger = ledgerOf(await engine.resources());
-    const config = await engine.rawConfig();
-    if (!isRequired(config) && ledger.attempt === undefined) {
-        throw new Problem(`stack ${stack}: needs no approval; accepted: a stack with gh200-vllm:approval.required`);
-    }
-    const plan = readPlan(tree, stack);
-    if (plan === undefined) {
-        throw new Problem(`${planFile(stack)}: is missing; accepted: what a preview records; npm run pulumi -- preview --stack ${stack}`);
-    }
-    const facts = changeFacts(tree, config, plan.cluster);
-    const to = decision === "destroy" ? destroyed : factsDigest(facts);
-    return { asked: { fullName: plan.stack, ledger, to, approver: approverOf(config), signers: readSigners(tree) }, facts };
-}
 
 /** What is put before the approver. */
 interface Question {

@@ -46,7 +46,10 @@ export const approverOf = (config: RawConfig): string => approvalOf(config).appr
 
 export const isRequired = (config: RawConfig): boolean => approvalOf(config).required === true;
 
-function approvalOf(config: RawConfig): { required?: boolean; approver?: string } {
+/** How long an approval may lie, in days; the schema's default where nothing is said (components/config/schema.ts). */
+export const validDaysOf = (config: RawConfig): number => approvalOf(config).validDays ?? 7;
+
+function approvalOf(config: RawConfig): { required?: boolean; approver?: string; validDays?: number } {
     return section(config, "approval");
 }
 

@@ -18,7 +18,7 @@ const installed = existsSync(npmMark) && (statSync(npmMark).mtimeMs >= statSync(
 
 if (!installed) {
     console.error("installing npm packages");
-    const { status } = spawnSync("npm", ["ci", "--no-audit", "--no-fund"], { cwd: root, stdio: ["ignore", "ignore", "inherit"] });
+    const { status } = spawnSync("npm", ["ci", "--ignore-scripts", "--no-audit", "--no-fund"], { cwd: root, stdio: ["ignore", "ignore", "inherit"] });
     if (status !== 0) {
         console.error("npm ci: failed; mend what it says above and run the same command again");
         process.exit(status ?? 1);

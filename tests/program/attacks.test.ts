@@ -8,6 +8,11 @@ import { ApprovedProgram, digestIn } from "../support/approvedProgram";
 // The attacks of docs/attacks.md that need the real engine. Each was let through, or went unseen, by the code of 3a13f48.
 const MINUTE = 60_000;
 const HOOK = "globalThis.planted = true;\n";
+const GATE_HOOK = `
+const { Module } = require("node:module");
+const load = Module._load;
+Module._load = (name, ...others) => (/\\/gate$/.test(name) ? { ...load(name, ...others), judge: () => ({ problems: [], lower: [] }) } : load(name, ...others));
+`;
 
 let backend: Awaited<ReturnType<typeof emptyBackend>>;
 let program: ApprovedProgram;
@@ -180,6 +185,24 @@ describe("npm run approve runs nothing of", () => {
     );
 });
 
+describe("npm run approved says no, before anything of the program runs, to", () => {
+    beforeAll(async () => void (await passed(program.preview())), MINUTE);
+
+    test.each<[string, string, string]>([
+        ["a hook that takes the place of the gate", "tools/compileCache.cjs", GATE_HOOK],
+        ["a program that leaves its check out", "index.ts", '\nmodule.exports = async () => void new pulumi.Stash("evil", { input: 1 });\n'],
+    ])(
+        "%s",
+        (_, name, text) => {
+            append(name, text);
+            const { status, output } = program.approved();
+            expect(status).not.toBe(0);
+            expect(output).toMatch(/^approval: change [0-9a-f]{64}: is not approved; mike approves it with: npm run approve -- -s gh200$/m);
+        },
+        MINUTE,
+    );
+});
+
 // A story: each starts from what the one before left.
 describe("an update is refused", () => {
     test(
@@ -189,6 +212,7 @@ describe("an update is refused", () => {
             fs.writeFileSync(path.join(outside, "imported.mjs"), HOOK);
             await passed(program.preview());
             approve();
+            expect(program.approved()).toMatchObject({ status: 0, output: expect.stringMatching(/^change [0-9a-f]{64}: is approved$/m) as string });
             for (const option of [`--require ${outside}/required.cjs`, `--import ${outside}/imported.mjs`]) {
                 const output = await refused(program.up({ NODE_OPTIONS: option }));
                 expect(output).toMatch(/approval: \S+(required.cjs|imported.mjs): runs in this update and is not part of what is approved/);
@@ -227,6 +251,7 @@ describe("an update is refused", () => {
             approve("--after-failure", "the disk was full");
             await passed(program.up());
             approve("--destroy", "never used");
+            expect(program.approved("--destroy").status).toBe(0);
             append("assets/vllm/managed_alloc.cu", "// planted\n");
             expect(await refused(program.up())).toContain("is stale");
             expect(await refused(program.up({}, "--exclude", "**gh200-approval"))).toContain("is stale");
@@ -246,6 +271,7 @@ describe("an approved change", () => {
             approve();
             await passed(program.up());
             expect(program.state()).not.toContain("gh200-approval");
+            expect(program.approved().output).toContain("stack gh200: is not under approval");
         },
         MINUTE,
     );

@@ -74,8 +74,16 @@ export class ApprovedProgram {
 
     /** `npm run approve` as a person runs it, who has read the digest. */
     approve(change: string, ...args: string[]): Answer {
-        const tsx = this.file("node_modules/.bin/tsx");
-        const { status, stdout, stderr } = spawnSync(tsx, ["approval/approve.ts", "-s", "gh200", "--key", this.file("approver"), "--change", change, ...args], {
+        return this.command(["approval/approve.ts", "-s", "gh200", "--key", this.file("approver"), "--change", change, ...args]);
+    }
+
+    /** `npm run approved`. */
+    approved(...args: string[]): Answer {
+        return this.command(["approval/check.ts", "-s", "gh200", ...args]);
+    }
+
+    private command(args: string[]): Answer {
+        const { status, stdout, stderr } = spawnSync(this.file("node_modules/.bin/tsx"), args, {
             cwd: this.copy.folder,
             // The tools of this machine are found by its own home, which the program is not given.
             env: { ...this.backend.env, GH200_CACHE: cacheRoot() },

@@ -36,6 +36,7 @@ export const commands: Record<string, Handling> = {
     "npm run pins -- --stack gh200": by("tests/program/pins.test.ts", '"pins/main.ts"), "--stack", "test"'),
     "npm run pins -- --stack gh200 --write": by("tests/program/pins.test.ts", 'pins(text, "--write")'),
     "npm run approve -- -s gh200": approve,
+    "npm run approved -- -s gh200": by("tests/support/approvedProgram.ts", '["approval/check.ts", "-s", "gh200"'),
     "npm run approve -- -s gh200 --rollback REASON": by("tests/program/approval.test.ts", '"--rollback", '),
     "npm run approve -- -s gh200 --destroy REASON": by("tests/live/rules.test.ts", 'approve("--destroy", '),
     "git add approvals/gh200.json": needs("an approval by a person"),
