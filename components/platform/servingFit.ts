@@ -20,6 +20,10 @@ const deciding = vllmServerSchema
         extraArgs: true,
         placement: true,
         lpddr: true,
+        acknowledgeRemoteCode: true,
+        route: true,
+        apiKey: true,
+        acknowledgeOpenRoute: true,
     })
     .strip();
 

@@ -38,7 +38,12 @@ export function lmcachePodSpec(pod: LmcachePod): types.input.core.v1.PodSpec {
                 image: pod.image,
                 // The image's own entry point is the multi-process server.
                 command: ["lmcache_server"],
-                args: ["0.0.0.0", `${lmcachePort}`, "cpu"],
+                // No other interface: what it is sent it unpickles (docs/security.md).
+                args: ["$(POD_IP)", `${lmcachePort}`, "cpu"],
+                env: [
+                    { name: "POD_IP", valueFrom: { fieldRef: { fieldPath: "status.podIP" } } },
+                    { name: "PYTHONNOUSERSITE", value: "1" },
+                ],
                 ports: [{ name: "lm", containerPort: lmcachePort }],
                 resources: { requests: resources, limits: resources },
                 readinessProbe: { tcpSocket: { port: "lm" }, periodSeconds: 5 },

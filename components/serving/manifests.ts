@@ -45,6 +45,10 @@ export interface VllmPod {
     modelCacheClaim: string;
     imagePullSecret: string;
     hfTokenSecret: string;
+    /** Secret whose `api-key` requests to /v1 must carry; empty for none. */
+    apiKeySecret: string;
+    /** Commit of the model; empty for what its name leads to at the start. */
+    modelRevision: string;
 }
 
 export const vllmPort = 8000;
@@ -57,6 +61,9 @@ const preStopSeconds = 5;
 
 const hfTokenFolder = "/var/run/secrets/huggingface";
 
+/** Key of the Secret that `serving.apiKey` names. */
+export const apiKeyEntry = "api-key";
+
 /** Freeing hundreds of GiB of managed pages takes time at exit (an estimate). */
 const exitMarginSeconds = 30;
 
@@ -68,6 +75,7 @@ export function selectorLabels(name: string): Record<string, string> {
 export function vllmArguments(pod: VllmPod): string[] {
     return [
         pod.model,
+        ...(pod.modelRevision === "" ? [] : ["--revision", pod.modelRevision]),
         "--served-model-name",
         pod.servedModelName,
         "--port",
@@ -176,21 +184,26 @@ function onePodPerNode(name: string): types.input.core.v1.Affinity {
     };
 }
 
-/** Writable folders are named one by one, since the root file system is not; the budget is the plan's. */
+/**
+ * Writable folders are named one by one, since the root file system is not; the budget is the plan's. /cache may be a claim, which
+ * outlives the image: what Python imports or unpickles by itself lies in /tmp, which goes with the pod.
+ */
 function environment(pod: VllmPod): types.input.core.v1.EnvVar[] {
     const values: Record<string, string> = {
-        HOME: "/cache/home",
+        HOME: "/tmp/home",
+        PYTHONNOUSERSITE: "1",
         USER: "vllm",
         LOGNAME: "vllm",
         HF_HOME: "/cache/huggingface",
+        HF_MODULES_CACHE: "/tmp/huggingface-modules",
         XDG_CACHE_HOME: "/cache/xdg",
         VLLM_CACHE_ROOT: "/cache/vllm",
         VLLM_CONFIG_ROOT: "/cache/vllm/config",
         TRITON_CACHE_DIR: "/cache/triton",
         TORCHINDUCTOR_CACHE_DIR: "/cache/inductor",
         FLASHINFER_WORKSPACE_BASE: "/cache/flashinfer",
-        NUMBA_CACHE_DIR: "/cache/numba",
-        OUTLINES_CACHE_DIR: "/cache/outlines",
+        NUMBA_CACHE_DIR: "/tmp/numba",
+        OUTLINES_CACHE_DIR: "/tmp/outlines",
         VLLM_NO_USAGE_STATS: "1",
         MANAGED_MEM_PLACEMENT: pod.placement,
         MANAGED_MEM_HBM: `${pod.hbmBudgetMiB}MiB`,
@@ -208,7 +221,10 @@ function environment(pod: VllmPod): types.input.core.v1.EnvVar[] {
         ...(pod.hfTokenSecret !== "" && { HF_TOKEN_PATH: `${hfTokenFolder}/token` }),
         ...(pod.acceptStandIn && { MANAGED_MEM_ACCEPT_STAND_IN: "1" }),
     };
-    return Object.entries(values).map(([name, value]) => ({ name, value }));
+    return [
+        ...Object.entries(values).map(([name, value]) => ({ name, value })),
+        ...(pod.apiKeySecret === "" ? [] : [{ name: "VLLM_API_KEY", valueFrom: { secretKeyRef: { name: pod.apiKeySecret, key: apiKeyEntry } } }]),
+    ];
 }
 
 /** The credentials of one registry as the kubelet reads them. */

@@ -28,32 +28,58 @@ export function disruptionBudget(name: string): types.input.policy.v1.PodDisrupt
 
 export interface Traffic {
     allowFromNamespaces: string[];
+    /** Namespace of the Gateway; undefined without a route. */
+    gatewayNamespace?: string | undefined;
+    /** Namespace of Prometheus; undefined where nothing is scraped. */
+    prometheusNamespace?: string | undefined;
     modelDownload: boolean;
+    /** CIDRs that are no part of the internet. */
+    clusterRanges: string[];
     /** Port of the LMCache server in the same namespace; undefined without one. */
     lmcachePort?: number | undefined;
     /** Whether pods of one replica talk to each other, over several nodes. */
     manyNodes: boolean;
 }
 
-/** Nothing in or out but what is named. Images are pulled by the kubelet, which no policy concerns. */
+/** DNS of the cluster, by the labels that kubeadm, the clouds and k3s give it, and NodeLocal DNSCache by its documented address. */
+const clusterDns = [
+    { namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": "kube-system" } }, podSelector: { matchLabels: { "k8s-app": "kube-dns" } } },
+    { ipBlock: { cidr: "169.254.20.10/32" } },
+];
+
+/** The internet: every address but those of the cluster and its network. */
+function outside(clusterRanges: readonly string[]): types.input.networking.v1.NetworkPolicyPeer[] {
+    return [
+        ["0.0.0.0/0", clusterRanges.filter((range) => !range.includes(":"))] as const,
+        ["::/0", clusterRanges.filter((range) => range.includes(":"))] as const,
+    ].map(([cidr, except]) => ({ ipBlock: { cidr, ...(except.length > 0 && { except }) } }));
+}
+
+/** Whoever has no policy of its own in the namespace reaches nobody and is reached by nobody. */
+export const defaultDeny: types.input.networking.v1.NetworkPolicySpec = { podSelector: {}, policyTypes: ["Ingress", "Egress"] };
+
+/** Nothing in or out but what is named. Images are pulled by the kubelet, and probes come from it, which no policy concerns. */
 export function networkPolicy(name: string, traffic: Traffic): types.input.networking.v1.NetworkPolicySpec {
     const podSelector = { matchLabels: selectorLabels(name) };
-    const from = traffic.allowFromNamespaces.map((namespace) => ({ namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": namespace } } }));
+    const named = [...traffic.allowFromNamespaces, traffic.gatewayNamespace, traffic.prometheusNamespace].filter((namespace) => namespace !== undefined);
+    const from = [...new Set(named)].map((namespace) => ({ namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": namespace } } }));
     return {
         podSelector,
         policyTypes: ["Ingress", "Egress"],
         ingress: [
-            { ports: [{ port: vllmPort, protocol: "TCP" }], ...(from.length > 0 && { from }) },
+            // To Kubernetes an empty list of sources is everybody.
+            ...(from.length === 0 ? [] : [{ ports: [{ port: vllmPort, protocol: "TCP" }], from }]),
             ...(traffic.manyNodes ? [{ from: [{ podSelector }] }] : []),
         ],
         egress: [
             {
+                to: clusterDns,
                 ports: [
                     { port: 53, protocol: "UDP" },
                     { port: 53, protocol: "TCP" },
                 ],
             },
-            ...(traffic.modelDownload ? [{ ports: [{ port: 443, protocol: "TCP" }] }] : []),
+            ...(traffic.modelDownload ? [{ to: outside(traffic.clusterRanges), ports: [{ port: 443, protocol: "TCP" }] }] : []),
             ...(traffic.lmcachePort === undefined
                 ? []
                 : [

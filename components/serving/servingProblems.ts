@@ -26,6 +26,10 @@ export type ServingSettings = Pick<
     | "extraArgs"
     | "placement"
     | "lpddr"
+    | "acknowledgeRemoteCode"
+    | "route"
+    | "apiKey"
+    | "acknowledgeOpenRoute"
 > & {
     /** Ways to more host memory of each GPU, where the node is planned here. Default: a larger hostBudgetMiB. */
     moreMemory?: readonly MoreMemory[];
@@ -131,9 +135,22 @@ export function describeServing(settings: ServingSettings): string[] {
         : describeFit(fitted.fit, fitted.limits);
 }
 
-/** Options in `extraArgs` that the plan does not know of, as they are warned of. */
-export function unplannedProblems(settings: ServingSettings): Problem[] {
-    return unplannedFlags(settings.extraArgs, settings);
+/** What is accepted and warned of: a model that floats, and options in `extraArgs` that the plan does not know of. */
+export function servingWarnings(settings: ServingSettings & Pick<ResolvedVllmServer, "model" | "modelRevision" | "acceptStandIn">): Problem[] {
+    const { model, modelRevision, acceptStandIn } = settings;
+    const floats = modelRevision === "" && !acceptStandIn && !model.startsWith("/");
+    return [
+        ...(floats
+            ? [
+                  {
+                      path: inputName("serving.modelRevision"),
+                      wrong: `is unset, so that each start takes whatever ${model} leads to`,
+                      accepted: "a commit of the model's repository",
+                  },
+              ]
+            : []),
+        ...unplannedFlags(settings.extraArgs, settings),
+    ];
 }
 
 /** What cannot work, against the memory plan and against each other. */
@@ -153,6 +170,15 @@ export function servingProblems(settings: ServingSettings): Problem[] {
             path: inputName("serving.autoscaling"),
             wrong: "scales a Deployment, and a model over several nodes has none",
             accepted: "serving.replicas",
+        });
+    }
+    if (settings.route !== undefined && settings.apiKey === "" && !settings.acknowledgeOpenRoute) {
+        problems.push({
+            path: inputName("serving.apiKey"),
+            value: "",
+            wrong: "lets everybody whom the route reaches use the API",
+            accepted: "a Secret's name, or left out, so that a key is generated",
+            fix: "or acknowledgeOpenRoute: true, where the Gateway asks for keys itself",
         });
     }
     if (settings.modelCacheClaim !== "" && settings.modelCacheGiB !== undefined) {

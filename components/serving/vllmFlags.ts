@@ -8,6 +8,7 @@ import { Lpddr, Placement } from "./vllmServerArgs";
 export interface FlagTerms {
     placement: string;
     lmcacheUrl: string;
+    acknowledgeRemoteCode: boolean;
 }
 
 interface Rule {
@@ -40,6 +41,12 @@ const offloads = (option: string): Rule => ({
     refused: managed,
 });
 const distributed = withoutIt("starts engines on GPUs that the pod does not ask for", "serving.replicas, tensorParallelSize or pipelineParallelSize");
+
+const remoteCode = (wrong: string): Rule => ({
+    wrong,
+    accepted: "without it, or with serving.acknowledgeRemoteCode: true",
+    refused: ({ acknowledgeRemoteCode }) => !acknowledgeRemoteCode,
+});
 
 /** Bytes of one cached value by `--kv-cache-dtype` (config/cache.py, CacheDType); undefined where the checkpoint decides. */
 export const cacheTypes: Readonly<Record<string, number | undefined>> = {
@@ -79,13 +86,17 @@ const rules: Readonly<Record<string, Rule>> = {
 
     // Secrets, which would stand in the Deployment as plain text.
     "--api-key": {
-        ...withoutIt(
-            "is a secret that would stand in the Deployment as plain text",
-            "without it: serving.allowFromNamespaces, or a Gateway that asks for keys",
-        ),
+        ...withoutIt("is a secret that would stand in the Deployment as plain text", "without it: serving.apiKey, a Secret's name"),
         secret: true,
     },
     "--hf-token": { ...input("hfToken", "is a secret that would stand in the Deployment as plain text"), secret: true },
+
+    // Code that is not the image's.
+    "--trust-remote-code": remoteCode("runs Python code of the model's repository"),
+    "--tool-parser-plugin": remoteCode("runs a Python file that is not the image's"),
+    "--reasoning-parser-plugin": remoteCode("runs a Python file that is not the image's"),
+    "--enable-prompt-embeds": remoteCode("unpickles tensors that a request brings"),
+    "--revision": input("serving.modelRevision", "is set by an input"),
 
     // Options that a preview cannot read.
     "--config": withoutIt("names a file whose options no preview reads", "its options as items of extraArgs, or inputs"),

@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { CustomResource } from "@pulumi/kubernetes/apiextensions";
 import { Deployment, type DeploymentArgs } from "@pulumi/kubernetes/apps/v1";
 import { Namespace, PersistentVolumeClaim, Secret, type SecretArgs, Service, ServiceAccount } from "@pulumi/kubernetes/core/v1";
@@ -7,11 +8,11 @@ import * as pulumi from "@pulumi/pulumi";
 import { problemLine, refuse } from "../internal/errors";
 import { resolve } from "../internal/resolve";
 import { clusterAccess } from "./clusterAccess";
-import { dockerConfigJson, podSpec, rolloutSeconds, selectorLabels, startupSeconds, type VllmPod, vllmPort } from "./manifests";
-import { disruptionBudget, leaderWorkerSetSpec, networkPolicy, rolloutStrategy, routeSpec, scaledObjectSpec, serviceMonitorSpec } from "./objects";
+import { apiKeyEntry, dockerConfigJson, podSpec, rolloutSeconds, selectorLabels, startupSeconds, type VllmPod, vllmPort } from "./manifests";
+import { defaultDeny, disruptionBudget, leaderWorkerSetSpec, networkPolicy, rolloutStrategy, routeSpec, scaledObjectSpec, serviceMonitorSpec } from "./objects";
 import { conflictReport, owned } from "./ownership";
 import { rolloutReport } from "./rolloutReport";
-import { describeServing, nodesPerReplica, prefixTierMiB, servingProblems, unplannedProblems } from "./servingProblems";
+import { describeServing, nodesPerReplica, prefixTierMiB, servingProblems, servingWarnings } from "./servingProblems";
 import { everyReplicaServes, refuseUnserved } from "./standing";
 import { transformed, type VllmServerOptions } from "./transform";
 import { type ResolvedVllmServer, type VllmServerArgs, vllmServerSchema } from "./vllmServerArgs";
@@ -41,6 +42,8 @@ export class VllmServer extends pulumi.ComponentResource {
     public readonly namespace!: pulumi.Output<string>;
     /** Name of the Secret with the registry's credentials in that namespace. */
     public readonly imagePullSecret!: pulumi.Output<string>;
+    /** Name of the Secret whose `api-key` requests to /v1 must carry; empty where none is asked for. */
+    public readonly apiKeySecret!: pulumi.Output<string>;
     /** Name of the Service. */
     public readonly serviceName!: pulumi.Output<string>;
     /** Address of the OpenAI API inside the cluster. */
@@ -55,7 +58,9 @@ export class VllmServer extends pulumi.ComponentResource {
         const child = { parent: this, hooks: { onError: [conflictReport(this)] } };
         const labels = selectorLabels(name);
         const namespace =
-            args.createNamespace === false ? [] : [new Namespace(name, { metadata: { name: resolved.namespace } }, { parent: this, retainOnDelete: true })];
+            args.createNamespace === false
+                ? []
+                : [new Namespace(name, { metadata: { name: resolved.namespace, labels: restricted } }, { parent: this, retainOnDelete: true })];
         const inNamespace = { ...child, dependsOn: namespace };
         const metadata: MetadataOf = (suffix = "") => ({
             name: `${name}${suffix}`,
@@ -68,7 +73,7 @@ export class VllmServer extends pulumi.ComponentResource {
         const { image, pullUsername: _user, pullPassword: _password, hfToken: _token, kubeconfig, kubeContext, ...known } = resolved;
         const settings = (pulumi.output(known) as pulumi.Output<Settings>).apply((values) => {
             refuse(servingProblems(values));
-            unplannedProblems(values).forEach((unplanned) => void pulumi.log.warn(problemLine(unplanned), this));
+            servingWarnings(values).forEach((warning) => void pulumi.log.warn(problemLine(warning), this));
             return values;
         });
         const cache = args.modelCacheGiB === undefined ? undefined : modelCache(name, metadata("-models"), settings, inNamespace);
@@ -87,6 +92,7 @@ export class VllmServer extends pulumi.ComponentResource {
             startupSeconds: startSeconds,
             imagePullSecret: values.existingPullSecret ?? `${name}-pull`,
             hfTokenSecret: args.hfToken === undefined ? "" : `${name}-hf`,
+            apiKeySecret: values.apiKey ?? `${name}-api-key`,
             modelCacheClaim: cache === undefined ? values.modelCacheClaim : `${name}-models`,
         }));
         // Only the image may be unknown in a preview; the rest of the pod is then shown all the same.
@@ -142,6 +148,8 @@ export class VllmServer extends pulumi.ComponentResource {
                 spec: settings.apply((values) =>
                     networkPolicy(name, {
                         ...values,
+                        gatewayNamespace: values.route?.gatewayNamespace,
+                        prometheusNamespace: values.serviceMonitor ? values.prometheusNamespace : undefined,
                         manyNodes,
                         lmcachePort: values.lmcacheUrl === "" ? undefined : Number(values.lmcacheUrl.split(":").at(-1)),
                     }),
@@ -149,6 +157,9 @@ export class VllmServer extends pulumi.ComponentResource {
             },
             inNamespace,
         );
+        if (args.createNamespace !== false) {
+            new NetworkPolicy(`${name}-default-deny`, { metadata: metadata("-default-deny"), spec: defaultDeny }, inNamespace);
+        }
         new PodDisruptionBudget(name, { metadata: metadata(), spec: disruptionBudget(name) }, inNamespace);
         addOns(name, args, metadata, settings, { ...child, dependsOn: [service] });
         const kind = manyNodes ? "LeaderWorkerSet" : "Deployment";
@@ -165,6 +176,7 @@ export class VllmServer extends pulumi.ComponentResource {
             imagePullSecret: pulumi
                 .all([settings.apply(({ existingPullSecret }) => existingPullSecret ?? `${name}-pull`), ...secrets.map(({ urn }) => urn)])
                 .apply(([known]) => known!),
+            apiKeySecret: settings.apply(({ apiKey }) => apiKey ?? `${name}-api-key`),
             serviceName: service.metadata.name,
             endpoint: pulumi.all([resolved.namespace, standing]).apply(([known]) => `http://${name}.${known}.svc:${vllmPort}`),
             modelFit: settings.apply((values) => describeServing(values)),
@@ -174,7 +186,10 @@ export class VllmServer extends pulumi.ComponentResource {
     }
 }
 
-/** The registry's credentials, where no existing Secret has them, and Hugging Face's token where one is given. */
+/** Pods of the restricted Pod Security Standard alone (k8s.io/docs/concepts/security/pod-security-standards): vLLM's and LMCache's are. */
+const restricted = { "pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted" };
+
+/** The registry's credentials and the API's key, each where no existing Secret has it, and Hugging Face's token where one is given. */
 function credentials(
     name: string,
     args: VllmServerArgs,
@@ -183,12 +198,15 @@ function credentials(
     opts: pulumi.CustomResourceOptions,
 ): pulumi.Resource[] {
     const config = pulumi.all([resolved.registryHost, resolved.pullUsername, resolved.pullPassword]).apply((of) => dockerConfigJson(...of));
-    const secret = (suffix: string, content: Pick<SecretArgs, "type" | "stringData">) =>
-        new Secret(`${name}${suffix}`, { metadata: metadata(suffix), ...content }, opts);
+    const secret = (suffix: string, content: Pick<SecretArgs, "type" | "stringData">, more: pulumi.CustomResourceOptions = {}) =>
+        new Secret(`${name}${suffix}`, { metadata: metadata(suffix), ...content }, { ...opts, ...more });
+    // The key is drawn anew at each run and kept as it was first written. A preview knows none: an update plan would hold the next run to it.
+    const drawn = pulumi.runtime.isDryRun() ? (pulumi.output(pulumi.unknown) as unknown as pulumi.Output<string>) : randomBytes(32).toString("hex");
     return [
         ...(args.existingPullSecret === undefined
             ? [secret("-pull", { type: "kubernetes.io/dockerconfigjson", stringData: { ".dockerconfigjson": pulumi.secret(config) } })]
             : []),
+        ...(args.apiKey === undefined ? [secret("-api-key", { stringData: { [apiKeyEntry]: pulumi.secret(drawn) } }, { ignoreChanges: ["stringData"] })] : []),
         ...(args.hfToken === undefined ? [] : [secret("-hf", { stringData: { token: pulumi.secret(resolved.hfToken) } })]),
     ];
 }

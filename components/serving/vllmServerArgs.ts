@@ -76,6 +76,11 @@ export interface RouteArgs {
 export interface ServingArgs {
     /** Model as `vllm serve` takes it: a Hugging Face name or a path in the image or cache. */
     model: pulumi.Input<string>;
+    /**
+     * Commit of the model's repository (`--revision`), 40 hex digits. Default: none, which a preview warns of: each start then takes what
+     * the name leads to.
+     */
+    modelRevision?: pulumi.Input<string>;
     /** Where weights and KV cache lie. Default: `hbm-first`. */
     placement?: pulumi.Input<Placement>;
     /**
@@ -105,6 +110,8 @@ export interface ServingArgs {
      * secrets are refused; what the plan cannot count is named in a warning.
      */
     extraArgs?: pulumi.Input<string[]>;
+    /** Let the model run Python code of its repository (`--trust-remote-code`), which `extraArgs` otherwise refuses. Default: false. */
+    acknowledgeRemoteCode?: pulumi.Input<boolean>;
     /** Whole CPUs of the pod, requests and limits alike. Default: 16 of Grace's 72. */
     cpus?: pulumi.Input<number>;
     /** RuntimeClass; empty where NVIDIA's runtime is the default or CDI is used. Default: `nvidia`. */
@@ -148,12 +155,29 @@ export interface ServingArgs {
     modelCacheGiB?: number;
     /** StorageClass of that claim. Default: the cluster's. */
     storageClassName?: pulumi.Input<string>;
-    /** Whether pods may fetch models (HTTPS to anywhere). Default: true; without it they reach DNS alone. */
+    /** Whether pods may fetch models (HTTPS to what lies outside of clusterRanges). Default: true; without it they reach DNS alone. */
     modelDownload?: pulumi.Input<boolean>;
-    /** Namespaces whose pods may send requests. Default: any source. */
+    /**
+     * CIDRs of the cluster and its network, which pods do not reach. Default: the private and link-local ranges (RFC 1918, 3927, 4193, 4291, 6598).
+     * Leave out what holds a proxy or a mirror of the models, and add the ranges of a cluster with public addresses.
+     */
+    clusterRanges?: pulumi.Input<string[]>;
+    /**
+     * Namespaces whose pods may send requests, besides the Gateway's of `route` and Prometheus' of `serviceMonitor`. Default: none, and
+     * nobody may; `kubectl port-forward` reaches the pod all the same.
+     */
     allowFromNamespaces?: pulumi.Input<string[]>;
+    /**
+     * Name of an existing Secret in the namespace whose `api-key` every request to `/v1` must carry. Default: one that is generated once,
+     * `NAME-api-key`. Empty: no key.
+     */
+    apiKey?: pulumi.Input<string>;
+    /** Let `route` lead to an API without a key, because something before it asks for one. Default: false. */
+    acknowledgeOpenRoute?: pulumi.Input<boolean>;
     /** Make a ServiceMonitor of the Prometheus operator. Default: false. */
     serviceMonitor?: boolean;
+    /** Namespace of the Prometheus that reads it. Default: `monitoring`. */
+    prometheusNamespace?: pulumi.Input<string>;
     /** Scale on waiting requests through KEDA. Default: none. */
     autoscaling?: AutoscalingArgs;
     /** Gateway API route to the API. Default: none. */
@@ -246,6 +270,9 @@ const routeSchema = z.strictObject({
     sectionName: objectName.default("https").meta({ description: "Listener of the Gateway that has the certificate." }),
 });
 
+/** What is not the internet: RFC 1918, shared addresses (6598), link-local (3927, 4291), unique local (4193). */
+const privateRanges = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16", "fc00::/7", "fe80::/10"];
+
 export const vllmServerSchema = z.strictObject({
     image: z
         .string()
@@ -255,6 +282,11 @@ export const vllmServerSchema = z.strictObject({
         .string({ error: "accepted: a Hugging Face name or a path, as vllm serve takes it" })
         .min(1)
         .meta({ description: "Model as `vllm serve` takes it." }),
+    modelRevision: z
+        .string()
+        .regex(/^([0-9a-f]{40})?$/, { error: "is no full commit; accepted: 40 hex digits" })
+        .default("")
+        .meta({ description: "Commit of the model's repository; a preview warns where it is absent." }),
     podLimitMiB: z.int().positive().meta({ description: "Memory request and limit of the pod.", unit: "MiB" }),
     hbmBudgetMiB: z.int().nonnegative().meta({ description: "HBM that the launcher may use.", unit: "MiB" }),
     hostBudgetMiB: z.int().nonnegative().meta({ description: "Host memory that the launcher may overflow into.", unit: "MiB" }),
@@ -284,6 +316,7 @@ export const vllmServerSchema = z.strictObject({
         .array(z.string())
         .default([])
         .meta({ description: "Further arguments of `vllm serve`, an item each; none that an input sets or that breaks the memory plan." }),
+    acknowledgeRemoteCode: z.boolean().default(false).meta({ description: "Let the model run Python code of its repository." }),
     cpus: z.int({ error: "is no whole number of CPUs" }).positive().default(16).meta({ description: "Whole CPUs of the pod.", unit: "CPUs" }),
     runtimeClassName: optionalObjectName.default("nvidia").meta({ description: "RuntimeClass; empty where NVIDIA's runtime is the default." }),
     gpuProduct: nodeLabelValue.default("NVIDIA-GH200-480GB").meta({ description: "Node label nvidia.com/gpu.product.", source: "GPU feature discovery" }),
@@ -312,8 +345,15 @@ export const vllmServerSchema = z.strictObject({
         .meta({ description: "Size of a claim for models and caches that is made here and kept at destroy.", unit: "GiB" }),
     storageClassName: optionalObjectName.default("").meta({ description: "StorageClass of that claim; the cluster's own where empty." }),
     modelDownload: z.boolean().default(true).meta({ description: "Whether pods may fetch models over HTTPS." }),
-    allowFromNamespaces: z.array(namespaceName).default([]).meta({ description: "Namespaces that may send requests; any where empty." }),
+    allowFromNamespaces: z.array(namespaceName).default([]).meta({ description: "Namespaces that may send requests, besides the Gateway's and Prometheus'." }),
+    clusterRanges: z
+        .array(z.union([z.cidrv4(), z.cidrv6()], { error: "is no range of addresses; accepted: ADDRESS/BITS" }))
+        .default(privateRanges)
+        .meta({ description: "Ranges of the cluster and its network, which pods do not reach over HTTPS." }),
+    apiKey: optionalObjectName.optional().meta({ description: "Existing Secret with the API's key (`api-key`); generated where absent, none where empty." }),
+    acknowledgeOpenRoute: z.boolean().default(false).meta({ description: "Let the route lead to an API without a key." }),
     serviceMonitor: z.boolean().default(false).meta({ description: "Make a ServiceMonitor." }),
+    prometheusNamespace: namespaceName.default("monitoring").meta({ description: "Namespace of the Prometheus that reads it." }),
     autoscaling: autoscalingSchema.optional(),
     route: routeSchema.optional(),
     lmcacheUrl: z

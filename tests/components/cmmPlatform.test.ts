@@ -318,6 +318,7 @@ test("a preview of the committed gh200 stack registers the whole graph, without 
     expect(warn.mock.calls.map(([text]) => String(text).split("\n")[0])).toEqual([
         "an update of this stack is refused until these are settled:",
         "the memory plan is declared, not proven:",
+        "gh200-vllm:serving.modelRevision: is unset, so that each start takes whatever Qwen/Qwen2.5-7B-Instruct leads to; accepted: a commit of the model's repository",
     ]);
     expect(warn.mock.calls[1]![0]).toContain("acknowledged (node.acknowledgeDeclaredExceedsMeasured): what is declared may be more than was measured");
     expect(images()).toHaveLength(12);

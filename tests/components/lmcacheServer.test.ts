@@ -27,7 +27,11 @@ test("a server holds KV cache in memory that is requested and limited alike, and
                 containers: [
                     {
                         command: ["lmcache_server"],
-                        args: ["0.0.0.0", "65432", "cpu"],
+                        args: ["$(POD_IP)", "65432", "cpu"],
+                        env: [
+                            { name: "POD_IP", valueFrom: { fieldRef: { fieldPath: "status.podIP" } } },
+                            { name: "PYTHONNOUSERSITE", value: "1" },
+                        ],
                         resources: { requests: resources, limits: resources },
                         securityContext: { readOnlyRootFilesystem: true },
                     },

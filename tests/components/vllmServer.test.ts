@@ -22,6 +22,10 @@ const kinds = {
     route: "kubernetes:gateway.networking.k8s.io/v1:HTTPRoute",
     group: "kubernetes:leaderworkerset.x-k8s.io/v1:LeaderWorkerSet",
 };
+const clusterDns = [
+    { namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": "kube-system" } }, podSelector: { matchLabels: { "k8s-app": "kube-dns" } } },
+    { ipBlock: { cidr: "169.254.20.10/32" } },
+];
 const image = `atl.vultrcr.com/vllm/gh200-vllm-cmm@sha256:${"0".repeat(64)}`;
 
 let recorder: Recorder;
@@ -33,6 +37,7 @@ function server(overrides: Partial<VllmServerArgs> = {}, options: VllmServerOpti
     const args = {
         image,
         model: "Qwen/Qwen2.5-7B-Instruct",
+        modelRevision: "0123456789abcdef0123456789abcdef01234567",
         podLimitMiB: 7070,
         hbmBudgetMiB: 79_036,
         hostBudgetMiB: 1438,
@@ -58,9 +63,11 @@ test("a server is exactly these objects, all its children", async () => {
             `${kinds.namespace} vllm`,
             `${kinds.account} vllm`,
             `${kinds.secret} vllm-pull`,
+            `${kinds.secret} vllm-api-key`,
             `${kinds.deployment} vllm`,
             `${kinds.service} vllm`,
             `${kinds.policy} vllm`,
+            `${kinds.policy} vllm-default-deny`,
             `${kinds.budget} vllm`,
         ].sort(),
     );
@@ -118,15 +125,23 @@ test("its service and network policy select that pod, on vLLM's port alone", asy
     expect(recorder.only(kinds.policy, "vllm").inputs.spec).toEqual({
         podSelector: { matchLabels: labels },
         policyTypes: ["Ingress", "Egress"],
-        ingress: [{ ports: [{ port: 8000, protocol: "TCP" }] }],
+        // No source is named, and to Kubernetes a rule without sources is everybody.
+        ingress: [],
         egress: [
             {
+                to: clusterDns,
                 ports: [
                     { port: 53, protocol: "UDP" },
                     { port: 53, protocol: "TCP" },
                 ],
             },
-            { ports: [{ port: 443, protocol: "TCP" }] },
+            {
+                to: [
+                    { ipBlock: { cidr: "0.0.0.0/0", except: ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16"] } },
+                    { ipBlock: { cidr: "::/0", except: ["fc00::/7", "fe80::/10"] } },
+                ],
+                ports: [{ port: 443, protocol: "TCP" }],
+            },
         ],
     });
 });
@@ -209,7 +224,7 @@ describe("what is asked for is made", () => {
         expect(leader).toHaveProperty("readinessProbe");
         expect(worker).not.toHaveProperty("readinessProbe");
         expect(recorder.only(kinds.service, "vllm").inputs.spec).toMatchObject({ selector: { "leaderworkerset.sigs.k8s.io/worker-index": "0" } });
-        expect(JSON.stringify(recorder.only(kinds.policy, "vllm").inputs.spec).match(/"podSelector"/g)).toHaveLength(3);
+        expect(JSON.stringify(recorder.only(kinds.policy, "vllm").inputs.spec).match(/"podSelector"/g)).toHaveLength(4);
     });
 
     test("the tokens that fit, where the model's size is declared", async () => {
@@ -233,6 +248,41 @@ describe("what is asked for is made", () => {
         warn.mockRestore();
     });
 
+    test("traffic from the gateway, Prometheus and named namespaces, each once, and from nobody else", async () => {
+        server({
+            route: { gateway: "public", gatewayNamespace: "gateways", hostname: "llm.example.com" },
+            serviceMonitor: true,
+            allowFromNamespaces: ["gateways", "team"],
+        });
+        await recorder.settled();
+        const from = (namespace: string) => ({ namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": namespace } } });
+        expect((recorder.only(kinds.policy, "vllm").inputs.spec as { ingress: unknown }).ingress).toEqual([
+            { ports: [{ port: 8000, protocol: "TCP" }], from: [from("gateways"), from("team"), from("monitoring")] },
+        ]);
+    });
+
+    test("HTTPS to what lies outside of the cluster's own ranges", async () => {
+        server({ clusterRanges: ["198.51.100.0/24", "2001:db8::/32"] });
+        await recorder.settled();
+        expect((recorder.only(kinds.policy, "vllm").inputs.spec as { egress: unknown[] }).egress[1]).toMatchObject({
+            to: [{ ipBlock: { cidr: "0.0.0.0/0", except: ["198.51.100.0/24"] } }, { ipBlock: { cidr: "::/0", except: ["2001:db8::/32"] } }],
+        });
+    });
+
+    test("a model that floats is warned of, unless it is a folder or a stand-in", async () => {
+        const warn = vi.spyOn(pulumi.log, "warn");
+        const said = async (overrides: Partial<VllmServerArgs>) => {
+            warn.mockClear();
+            await valueOf(server({ modelRevision: "", ...overrides }).modelFit);
+            return warn.mock.calls.map(([line]) => line);
+        };
+        expect(await said({})).toEqual([
+            "serving.modelRevision: is unset, so that each start takes whatever Qwen/Qwen2.5-7B-Instruct leads to; accepted: a commit of the model's repository",
+        ]);
+        expect([await said({ model: "/models/qwen" }), await said({ acceptStandIn: true })]).toEqual([[], []]);
+        warn.mockRestore();
+    });
+
     test("traffic from named namespaces alone, and no fetching of models", async () => {
         server({ allowFromNamespaces: ["gateways", "monitoring"], modelDownload: false });
         await recorder.settled();
@@ -247,6 +297,7 @@ describe("what is asked for is made", () => {
             ],
             egress: [
                 {
+                    to: clusterDns,
                     ports: [
                         { port: 53, protocol: "UDP" },
                         { port: 53, protocol: "TCP" },
@@ -271,10 +322,24 @@ describe("a namespace", () => {
         expect(kept.sort()).toEqual([kinds.namespace, kinds.claim].sort());
     });
 
+    test("admits restricted pods alone, and lets nothing in or out that no policy names", async () => {
+        server({ namespace: "models" });
+        await recorder.settled();
+        expect(recorder.only(kinds.namespace, "vllm").inputs.metadata).toMatchObject({
+            name: "models",
+            labels: { "pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted" },
+        });
+        const { metadata, spec } = recorder.only(kinds.policy, "vllm-default-deny").inputs;
+        expect(metadata).toMatchObject({ name: "vllm-default-deny", namespace: "models" });
+        expect(spec).toEqual({ podSelector: {}, policyTypes: ["Ingress", "Egress"] });
+    });
+
     test("is not made where it is somebody else's", async () => {
         const { namespace } = server({ createNamespace: false, namespace: "shared" });
         await recorder.settled();
         expect(recorder.ofType(kinds.namespace)).toEqual([]);
+        // Whoever owns the namespace says what others in it may do.
+        expect(recorder.ofType(kinds.policy).map(({ name }) => name)).toEqual(["vllm"]);
         expect(recorder.only(kinds.account, "vllm").dependsOn).toEqual([]);
         expect(await valueOf(namespace)).toBe("shared");
     });
@@ -286,7 +351,7 @@ test("every object but the namespace says whose it is, and each kind of server a
     const owner = (registration: { inputs: Record<string, unknown> }) =>
         (registration.inputs.metadata as { annotations?: Record<string, string> }).annotations?.["ai.vllm.gh200/owner"];
     const objects = recorder.registrations.filter(({ type: token }) => token.startsWith("kubernetes:") && token !== kinds.namespace);
-    expect(objects.length).toBe(8);
+    expect(objects.length).toBe(10);
     expect(new Set(objects.map(owner))).toEqual(new Set([`urn:pulumi:test::gh200-vllm::${type}::vllm`]));
     expect(owner(recorder.only(kinds.namespace, "vllm"))).toBeUndefined();
 });
@@ -308,7 +373,7 @@ test("objects wait for what they need, and the service for a deployment that is 
     expect(waits(kinds.namespace)).toEqual([]);
     expect(waits(kinds.account)).toEqual([`${kinds.namespace} vllm`]);
     expect(waits(kinds.secret, "vllm-pull")).toEqual([`${kinds.namespace} vllm`]);
-    expect(waits(kinds.deployment)).toEqual([`${kinds.secret} vllm-pull`, `${kinds.account} vllm`].sort());
+    expect(waits(kinds.deployment)).toEqual([`${kinds.secret} vllm-api-key`, `${kinds.secret} vllm-pull`, `${kinds.account} vllm`].sort());
     expect(waits(kinds.service)).toEqual([`${kinds.deployment} vllm`]);
     expect(waits(kinds.policy)).toEqual([`${kinds.namespace} vllm`]);
 });
@@ -326,7 +391,12 @@ describe("secrets", () => {
     test("of Hugging Face are absent unless one is given", async () => {
         server();
         await recorder.settled();
-        expect(recorder.ofType(kinds.secret).map(({ name }) => name)).toEqual(["vllm-pull"]);
+        expect(
+            recorder
+                .ofType(kinds.secret)
+                .map(({ name }) => name)
+                .sort(),
+        ).toEqual(["vllm-api-key", "vllm-pull"]);
         expect(JSON.stringify(pod())).not.toMatch(/HF_TOKEN|hf-token/);
     });
 
@@ -336,6 +406,39 @@ describe("secrets", () => {
         expect(secretText(recorder.only(kinds.secret, "vllm-hf").inputs, "token")).toBe("hf_abc");
         expect(JSON.stringify(pod())).toContain('"secret":{"defaultMode":288,"secretName":"vllm-hf"}');
         expect(recorder.only(kinds.deployment, "vllm").dependsOn).toContain(`${kinds.secret} vllm-hf`);
+    });
+
+    test("of the API are drawn once, secret in the inputs, and the pod has the Secret's name alone", async () => {
+        const { apiKeySecret } = server();
+        expect(await valueOf(apiKeySecret)).toBe("vllm-api-key");
+        await recorder.settled();
+        const drawn = recorder.only(kinds.secret, "vllm-api-key");
+        expect(secretText(drawn.inputs, "api-key")).toMatch(/^[0-9a-f]{64}$/);
+        expect(drawn.ignoreChanges).toEqual(["stringData"]);
+        expect(pod().containers[0]!.env).toContainEqual({ name: "VLLM_API_KEY", valueFrom: { secretKeyRef: { name: "vllm-api-key", key: "api-key" } } });
+        recorder = await record();
+        server();
+        await recorder.settled();
+        expect(secretText(recorder.only(kinds.secret, "vllm-api-key").inputs, "api-key")).not.toBe(secretText(drawn.inputs, "api-key"));
+    });
+
+    test("of the API are unknown in a preview, so that an update plan holds none", async () => {
+        recorder = await record({ preview: true });
+        server();
+        await recorder.settled();
+        expect(JSON.stringify(recorder.only(kinds.secret, "vllm-api-key").inputs.stringData)).toContain(unknown);
+    });
+
+    test("of the API are an existing Secret's where one is named, and none where the name is empty", async () => {
+        server({ apiKey: "team-key" });
+        await recorder.settled();
+        expect(recorder.ofType(kinds.secret).map(({ name }) => name)).toEqual(["vllm-pull"]);
+        expect(JSON.stringify(pod())).toContain('"secretKeyRef":{"key":"api-key","name":"team-key"}');
+        recorder = await record();
+        server({ apiKey: "" });
+        await recorder.settled();
+        expect(recorder.ofType(kinds.secret).map(({ name }) => name)).toEqual(["vllm-pull"]);
+        expect(JSON.stringify(pod())).not.toContain("VLLM_API_KEY");
     });
 
     test("stand in no other object", async () => {
@@ -396,6 +499,16 @@ describe("inputs are refused", () => {
             "an autoscaler of several nodes",
             { pipelineParallelSize: 2, autoscaling: { minReplicas: 1, maxReplicas: 2, prometheusAddress: "http://p:9090" } },
             "serving.autoscaling: scales a Deployment, and a model over several nodes has none; accepted: serving.replicas",
+        ],
+        [
+            "a route without a key",
+            { apiKey: "", route: { gateway: "public", gatewayNamespace: "gateways", hostname: "llm.example.com" } },
+            'serving.apiKey: "": lets everybody whom the route reaches use the API; accepted: a Secret\'s name, or left out, so that a key is generated; or acknowledgeOpenRoute: true, where the Gateway asks for keys itself',
+        ],
+        [
+            "code of the model's repository",
+            { extraArgs: ["--trust_remote"] },
+            "serving.extraArgs: --trust_remote: runs Python code of the model's repository; accepted: without it, or with serving.acknowledgeRemoteCode: true",
         ],
         [
             "two caches",

@@ -33,6 +33,8 @@ export const commands: Record<string, Handling> = {
         'check(["--capacity-job", ',
     ),
 
+    "kubectl get secret gh200-vllm-api-key -n vllm -o jsonpath='{.data.api-key}' | base64 -d": needs("a cluster with a deployed stack"),
+
     "npm run pins -- --stack gh200": by("tests/program/pins.test.ts", '"pins/main.ts"), "--stack", "test"'),
     "npm run pins -- --stack gh200 --write": by("tests/program/pins.test.ts", 'pins(text, "--write")'),
     "npm run approve -- -s gh200": approve,

@@ -21,7 +21,7 @@ export function settledPlatform(overrides: Partial<CmmPlatformArgs> = {}): Settl
         sources: Object.fromEntries(Object.keys(defaultSources).map((source) => [source, { commit }])),
         stages: { disabled: [], builderMemoryGiB: 102, builderCores: 72 },
         node: { egmEnabled: false, coherentMode: "driver" },
-        serving: { model: "Qwen/Qwen2.5-7B-Instruct" },
+        serving: { model: "Qwen/Qwen2.5-7B-Instruct", modelRevision: commit },
         ...overrides,
     });
 }

@@ -37,6 +37,8 @@ const pod: VllmPod = {
     modelCacheClaim: "",
     imagePullSecret: "",
     hfTokenSecret: "",
+    apiKeySecret: "gh200-vllm-api-key",
+    modelRevision: "",
 };
 
 /** The only container of a pod. */
@@ -95,24 +97,27 @@ test("the pod of the source document's node is exactly this", () => {
                     "60",
                 ],
                 env: [
-                    { name: "HOME", value: "/cache/home" },
+                    { name: "HOME", value: "/tmp/home" },
+                    { name: "PYTHONNOUSERSITE", value: "1" },
                     { name: "USER", value: "vllm" },
                     { name: "LOGNAME", value: "vllm" },
                     { name: "HF_HOME", value: "/cache/huggingface" },
+                    { name: "HF_MODULES_CACHE", value: "/tmp/huggingface-modules" },
                     { name: "XDG_CACHE_HOME", value: "/cache/xdg" },
                     { name: "VLLM_CACHE_ROOT", value: "/cache/vllm" },
                     { name: "VLLM_CONFIG_ROOT", value: "/cache/vllm/config" },
                     { name: "TRITON_CACHE_DIR", value: "/cache/triton" },
                     { name: "TORCHINDUCTOR_CACHE_DIR", value: "/cache/inductor" },
                     { name: "FLASHINFER_WORKSPACE_BASE", value: "/cache/flashinfer" },
-                    { name: "NUMBA_CACHE_DIR", value: "/cache/numba" },
-                    { name: "OUTLINES_CACHE_DIR", value: "/cache/outlines" },
+                    { name: "NUMBA_CACHE_DIR", value: "/tmp/numba" },
+                    { name: "OUTLINES_CACHE_DIR", value: "/tmp/outlines" },
                     { name: "VLLM_NO_USAGE_STATS", value: "1" },
                     { name: "MANAGED_MEM_PLACEMENT", value: "hbm-first" },
                     { name: "MANAGED_MEM_HBM", value: "79036MiB" },
                     { name: "MANAGED_MEM_HBM_RESERVE", value: "3915MiB" },
                     { name: "MANAGED_MEM_HOST", value: "1438MiB" },
                     { name: "MANAGED_MEM_HOST_RESERVE", value: "512MiB" },
+                    { name: "VLLM_API_KEY", valueFrom: { secretKeyRef: { name: "gh200-vllm-api-key", key: "api-key" } } },
                 ],
                 ports: [{ name: "http", containerPort: 8000 }],
                 resources: { requests: resources, limits: resources },
@@ -158,7 +163,7 @@ describe("what is not asked for is absent", () => {
     test("a Hugging Face token, and with one the pod has it as a file that can be renewed", () => {
         expect(JSON.stringify(podSpec(pod))).not.toMatch(/hf-token|HF_TOKEN/);
         const withToken = podSpec({ ...pod, hfTokenSecret: "gh200-vllm-hf" });
-        expect(JSON.stringify(withToken)).not.toContain("secretKeyRef");
+        expect(JSON.stringify(withToken)).not.toMatch(/"secretKeyRef":\{"name":"gh200-vllm-hf"/);
         expect(withToken).toMatchObject({
             containers: [
                 {
@@ -168,6 +173,21 @@ describe("what is not asked for is absent", () => {
             ],
             volumes: expect.arrayContaining([{ name: "hf-token", secret: { secretName: "gh200-vllm-hf", defaultMode: 0o440 } }]) as object,
         });
+    });
+
+    test("a key of the API, and a commit of the model", () => {
+        expect(JSON.stringify(podSpec({ ...pod, apiKeySecret: "" }))).not.toMatch(/VLLM_API_KEY|secretKeyRef/);
+        expect(vllmArguments(pod)).not.toContain("--revision");
+        const commit = "0123456789abcdef0123456789abcdef01234567";
+        expect(vllmArguments({ ...pod, modelRevision: commit }).slice(0, 3)).toEqual([pod.model, "--revision", commit]);
+    });
+
+    test("Python code in a volume that outlives the image", () => {
+        const env = Object.fromEntries(container({ modelCacheClaim: "models" }).env.map(({ name, value }) => [name, value]));
+        expect(env.PYTHONNOUSERSITE).toBe("1");
+        for (const name of ["HOME", "HF_MODULES_CACHE", "NUMBA_CACHE_DIR", "OUTLINES_CACHE_DIR"]) {
+            expect(env[name], name).toMatch(/^\/tmp\//);
+        }
     });
 
     test("leave to run on stand-ins", () => {

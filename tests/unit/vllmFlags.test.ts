@@ -8,8 +8,8 @@ import { flagProblems, type FlagTerms, unplannedFlags } from "../../components/s
 import { vllmOptions, vllmOptionsOf } from "../../components/serving/vllmOptions";
 import { repositoryRoot } from "../support/stackFile";
 
-const managed: FlagTerms = { placement: "hbm-first", lmcacheUrl: "" };
-const off: FlagTerms = { placement: "off", lmcacheUrl: "" };
+const managed: FlagTerms = { placement: "hbm-first", lmcacheUrl: "", acknowledgeRemoteCode: false };
+const off: FlagTerms = { placement: "off", lmcacheUrl: "", acknowledgeRemoteCode: false };
 
 const refused = (args: string[], terms = managed) => flagProblems(args, terms).map(problemLine);
 const warned = (args: string[], terms = managed) => unplannedFlags(args, terms).map(problemLine);
@@ -211,7 +211,36 @@ describe("what breaks the plan is refused, with what is accepted in its place", 
     test("a connector beside LMCache's own would take its place", () => {
         const own = ["--kv-transfer-config", '{"kv_connector": "LMCacheConnectorV1", "kv_role": "kv_both"}'];
         expect(refused(own)).toEqual([]);
-        expect(refused(own, { placement: "off", lmcacheUrl: "lm://cache:1" })).toHaveLength(1);
+        expect(refused(own, { ...off, lmcacheUrl: "lm://cache:1" })).toHaveLength(1);
+    });
+});
+
+describe("code that is not the image's", () => {
+    test.each<[string, string[]]>([
+        ["in full", ["--trust-remote-code"]],
+        ["with underscores", ["--trust_remote_code"]],
+        ["abbreviated", ["--trust-rem"]],
+        ["abbreviated with an underscore", ["--trust_rem"]],
+        ["with a value after =", ["--trust-remote-code=True"]],
+        ["after another option's value", ["--block-size", "32", "--trust-remote-c"]],
+        ["after it was switched off", ["--no-trust-remote-code", "--trust-remote-code"]],
+        ["a file that parses tool calls", ["--tool-parser-plugin", "/cache/parser.py"]],
+        ["a file that parses reasoning", ["--reasoning_parser_plugin=/cache/parser.py"]],
+        ["tensors that a request brings", ["--enable-prompt-embeds"]],
+    ])("is refused %s, unless it is acknowledged", (_, args) => {
+        expect(refused(args)).toEqual([expect.stringMatching(/; accepted: without it, or with serving\.acknowledgeRemoteCode: true$/)]);
+        expect(refused(args, { ...managed, acknowledgeRemoteCode: true })).toEqual([]);
+    });
+
+    test("is refused with every beginning of the option that vLLM's parser takes", () => {
+        for (let length = "--t".length; length <= "--trust-remote-code".length; length++) {
+            const written = "--trust-remote-code".slice(0, length);
+            expect(refused([written]), written).toHaveLength(1);
+        }
+    });
+
+    test("is nothing that --no-trust-remote-code runs", () => {
+        expect([...refused(["--no-trust-remote-code"]), ...warned(["--no-trust-remote-code"])]).toEqual([]);
     });
 });
 
