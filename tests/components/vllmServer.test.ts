@@ -573,11 +573,12 @@ describe("a transform", () => {
     };
 
     test("changes pod, workload and service, after everything else, and no other object", async () => {
-        server();
+        // A drawn key would be another one each time.
+        server({ apiKey: "team-key" });
         await recorder.settled();
         const before = recorder.registrations;
         recorder = await record();
-        server({}, { transform });
+        server({ apiKey: "team-key" }, { transform });
         await recorder.settled();
         const deployment = recorder.only(kinds.deployment, "vllm");
         expect(deployment.inputs).toMatchObject({
@@ -601,20 +602,20 @@ describe("a transform", () => {
     });
 
     test("is no option of the component itself, and without one nothing is another", async () => {
-        server({}, { transform: {} });
+        server({ apiKey: "team-key" }, { transform: {} });
         await recorder.settled();
         const with_ = recorder.registrations;
         recorder = await record();
-        server();
+        server({ apiKey: "team-key" });
         await recorder.settled();
         expect(with_).toEqual(recorder.registrations);
     });
 });
 
-test("an existing Secret is used, and none is made", async () => {
+test("an existing Secret of the registry is used, and none is made", async () => {
     const made = server({ existingPullSecret: pulumi.output("renewed"), pullUsername: undefined, pullPassword: undefined });
     await recorder.settled();
-    expect(recorder.ofType(kinds.secret)).toEqual([]);
+    expect(recorder.ofType(kinds.secret).map(({ name }) => name)).toEqual(["vllm-api-key"]);
     expect(pod().imagePullSecrets).toEqual([{ name: "renewed" }]);
     expect(await valueOf(made.imagePullSecret)).toBe("renewed");
 });
