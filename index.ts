@@ -15,7 +15,7 @@ export = async () => {
     await setImmediate();
     const { rollback, expectedDigests, first } = change;
     const platform = new CmmPlatform("gh200", { ...args, rollback, ...(expectedDigests && { expectedDigests }) }, { providers, dependsOn: first });
-    change.complete(platform, platform.imageDigests);
+    change.complete(platform, { deployRef: platform.deployRef, images: platform.imageDigests });
     return {
         /** `REPOSITORY@DIGEST` that is deployed. */
         deployRef: platform.deployRef,

@@ -9,7 +9,7 @@ import { askedOf } from "./asked";
 import { describeChange } from "./change";
 import { type Asked, decide, declaredSigners, declaredTrust, rebuiltImages } from "./decision";
 import type { Facts } from "./facts";
-import { type Decision, recordFile, sign, signatureProblem, signersFile, type Statement } from "./record";
+import { type Decision, recordFile, recordText, sign, signatureProblem, signersFile, type Statement } from "./record";
 import { signersText, type Trust } from "./trust";
 
 const USAGE = `usage: npm run approve -- -s STACK [--after-failure REASON | --rollback REASON | --destroy REASON | --signers REASON | --rebuild REASON] [--tree FOLDER] [--key FILE] [--change DIGEST]
@@ -51,7 +51,7 @@ main(async () => {
     }
     const file = recordFile(stack, decision);
     fs.mkdirSync(path.join(tree, path.dirname(file)), { recursive: true });
-    fs.writeFileSync(path.join(tree, file), `${JSON.stringify(record, null, 2)}\n`);
+    fs.writeFileSync(path.join(tree, file), recordText(record));
     console.log(`wrote ${file}; the next update of this change is let through once`);
     return 0;
 });

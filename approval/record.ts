@@ -30,6 +30,12 @@ export type Record = z.output<typeof recordSchema>;
 const namespace = "gh200-vllm-approval";
 
 export const signersFile = "approvals/allowed_signers";
+/** Of a record that is attached to an image. */
+export const recordType = "application/vnd.gh200-vllm.approval.v1+json";
+
+/** As it lies in its file, and wherever else it is kept. */
+export const recordText = (record: Record): string => `${JSON.stringify(record, null, 2)}\n`;
+
 /** A change of signers has a record of its own: an update may need both. */
 export const recordFile = (stack: string, decision: Decision = "update"): string => `approvals/${stack}${decision === "signers" ? ".signers" : ""}.json`;
 

@@ -1,6 +1,8 @@
 import * as fs from "node:fs";
+import * as path from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import type { StackConfig } from "../components/config/load";
+import { attachArtifact } from "../components/image/artifact";
 import { type Problem, refuse } from "../components/internal/errors";
 import { usedBuilder } from "../components/builder/builderHook";
 import { belowFloors, dockerfileVersions, isVersion, type Versions } from "../components/rules/versions";
@@ -14,7 +16,15 @@ import { judge, type Request, type Verdict, verdictLines } from "./gate";
 import { approvalResource, changeResource, type Ledger, ledgerOf, nextDeployed } from "./ledger";
 import { loadedHere, uncoveredProblems } from "./loaded";
 import { writePlan } from "./plan";
-import { readRecord, readSigners, recordFile, signatureProblem } from "./record";
+import { isProblem, readRecord, readSigners, recordFile, recordText, recordType, signatureProblem } from "./record";
+
+/** What an update made. */
+export interface Outcome {
+    /** `REPOSITORY@DIGEST` of what is deployed. */
+    deployRef: string;
+    /** Digest of each image that is deployed or released, by its resource's name. */
+    images: Record<string, string>;
+}
 
 /** This run's change, and what the stack remembers of it. */
 export interface StackChange {
@@ -24,8 +34,8 @@ export interface StackChange {
     rollback: boolean;
     /** What each image must come out as where nothing was approved that would change it, by its resource's name; undefined where any may come. */
     expectedDigests?: Record<string, string>;
-    /** To be called with what everything else hangs on, and the digests of its images once it is complete: remembers the change then. */
-    complete: (last: pulumi.Resource, images: pulumi.Input<Record<string, string>>) => void;
+    /** To be called with what everything else hangs on, and what came of it once it is complete: remembers the change then. */
+    complete: (last: pulumi.Resource, outcome: { [K in keyof Outcome]: pulumi.Input<Outcome[K]> }) => void;
 }
 
 /**
@@ -124,16 +134,35 @@ function rawConfig(): RawConfig {
 }
 
 /** Depends on everything, so it is written last, and deleted first: its hook is what a destroy meets before any other step. */
-function remember(judged: Promise<JudgedRun>, [last, result]: Parameters<StackChange["complete"]>, beforeDelete: pulumi.ResourceHook[]): void {
-    const next = async (built?: Record<string, string>) => {
+function remember(judged: Promise<JudgedRun>, [last, outcome]: Parameters<StackChange["complete"]>, beforeDelete: pulumi.ResourceHook[]): void {
+    const next = async (made?: Outcome) => {
         const { ledger, facts, versions, endpoint, request, verdict } = await judged;
+        if (made !== undefined && verdict.gated && verdict.changed) {
+            await attachRecord(made.deployRef, request);
+        }
         const builder = usedBuilder(endpoint) ?? ledger.deployed?.builder ?? "";
-        const images = built ?? ledger.deployed?.images ?? {};
+        const images = made?.images ?? ledger.deployed?.images ?? {};
         return nextDeployed(ledger, { to: request.to, facts: rememberedFacts(facts), versions, builder, images }, verdict.attempt?.serial ?? 0);
     };
     // Only when all is built is it known on which builder; a preview builds nothing.
-    const input = pulumi.runtime.isDryRun() ? next() : pulumi.output(result).apply(next);
+    const input = pulumi.runtime.isDryRun() ? next() : pulumi.output(outcome).apply(next);
     new pulumi.Stash(changeResource, { input }, { dependsOn: [last], ...(beforeDelete.length > 0 && { hooks: { beforeDelete } }) });
+}
+
+/** The approver's record travels with the image that it let through. It lies in git as well, so an update does not fail for it. */
+async function attachRecord(deployRef: string, { record, stack }: Request): Promise<void> {
+    const config = new pulumi.Config();
+    const { address, username } = config.requireObject<{ address: string; username?: string }>("registry");
+    // An image of somebody else's registry is deployed with `image.use`: nothing is pushed there, and no password sent.
+    if (record === undefined || isProblem(record) || !deployRef.startsWith(`${address}/`)) {
+        return;
+    }
+    const artifact = { type: recordType, content: Buffer.from(recordText(record)), title: path.basename(recordFile(stack)) };
+    try {
+        await attachArtifact(deployRef, artifact, username === undefined ? undefined : { username, password: config.get("registryPassword") ?? "" });
+    } catch (error) {
+        void pulumi.log.warn(`approval: the record is not attached to ${deployRef}: ${(error as Error).message}; it stays in ${recordFile(stack)}`);
+    }
 }
 
 /**

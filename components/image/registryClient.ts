@@ -7,6 +7,13 @@ export interface RegistryCredentials {
     password: string;
 }
 
+/** Bytes and what they are. */
+export interface Content {
+    /** Media type. */
+    type: string;
+    bytes: Buffer;
+}
+
 /** A registry's answer that is none of success. */
 export class RegistryError extends Error {
     constructor(
@@ -112,6 +119,33 @@ export async function deleteManifest(name: string, credentials?: RegistryCredent
     ok(url, await answered("DELETE", url, credentials));
 }
 
+/** A manifest as it is kept, and its media type. */
+export async function getManifest(name: string, credentials?: RegistryCredentials): Promise<Content> {
+    const { host, repository, reference } = manifestOf(name);
+    const url = `https://${host}/v2/${repository}/manifests/${reference}`;
+    const response = ok(url, await answered("GET", url, credentials));
+    return { type: response.headers.get("content-type") ?? "", bytes: checked(url, Buffer.from(await response.arrayBuffer())) };
+}
+
+/** Pushes a manifest by tag or by digest; the registry's headers. */
+export async function putManifest(name: string, manifest: Content, credentials?: RegistryCredentials): Promise<Headers> {
+    const { host, repository, reference } = manifestOf(name);
+    const url = `https://${host}/v2/${repository}/manifests/${reference}`;
+    return ok(url, await answered("PUT", url, credentials, manifest)).headers;
+}
+
+/** Pushes a blob in one piece. */
+export async function putBlob(repository: string, digest: string, bytes: Buffer, credentials?: RegistryCredentials): Promise<void> {
+    const { host, repository: below } = manifestOf(repository);
+    const uploads = `https://${host}/v2/${below}/blobs/uploads/`;
+    const started = ok(uploads, await answered("POST", uploads, credentials));
+    const place = new URL(started.headers.get("location") ?? "", uploads);
+    place.searchParams.set("digest", digest);
+    // At the registry that was asked, whatever the answer says: elsewhere, the credentials would be another host's.
+    const url = `${new URL(uploads).origin}${place.pathname}${place.search}`;
+    ok(url, await answered("PUT", url, credentials, { type: "application/octet-stream", bytes }));
+}
+
 /**
  * Whether a registry wants a login, by what its API's root answers.
  *
@@ -145,21 +179,27 @@ function samePlace(url: string, next: URL): string {
     return next.href;
 }
 
-/** GET as JSON, and by the digest of what came. What is asked for by digest has it. */
+/** GET as JSON, and by the digest of what came. */
 async function authorised(url: string, credentials?: RegistryCredentials): Promise<{ body: unknown; digest: string }> {
-    const bytes = Buffer.from(await ok(url, await answered("GET", url, credentials)).arrayBuffer());
-    const digest = `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
-    const asked = /\/(sha256:[^/]*)$/.exec(url)?.[1];
+    const bytes = checked(url, Buffer.from(await ok(url, await answered("GET", url, credentials)).arrayBuffer()));
+    return { body: JSON.parse(bytes.toString("utf8")) as unknown, digest: digestOf(bytes) };
+}
+
+/** What is asked for by digest has it. */
+function checked(url: string, bytes: Buffer): Buffer {
+    const [digest, asked] = [digestOf(bytes), /\/(sha256:[^/]*)$/.exec(url)?.[1]];
     if (asked !== undefined && asked !== digest) {
         throw new Error(`${url} answered ${digest}; accepted: what has the digest that was asked for`);
     }
-    return { body: JSON.parse(bytes.toString("utf8")) as unknown, digest };
+    return bytes;
 }
 
+const digestOf = (bytes: Buffer): string => `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
+
 /** The registry's answer, with its own choice of Basic or token authentication. */
-async function answered(method: string, url: string, credentials?: RegistryCredentials): Promise<Response> {
+async function answered(method: string, url: string, credentials?: RegistryCredentials, content?: Content): Promise<Response> {
     const basic = credentials && `Basic ${Buffer.from(`${credentials.username}:${credentials.password}`).toString("base64")}`;
-    const response = await request(method, url, basic);
+    const response = await request(method, url, basic, content);
     const challenge = response.headers.get("www-authenticate") ?? "";
     if (response.status !== 401 || !/^bearer /i.test(challenge)) {
         return response;
@@ -171,7 +211,7 @@ async function answered(method: string, url: string, credentials?: RegistryCrede
     }
     realm.search = new URLSearchParams({ service: field("service"), scope: field("scope") }).toString();
     const answer = (await ok(`${realm.origin}${realm.pathname}`, await request("GET", realm.href, basic)).json()) as { token?: string; access_token?: string };
-    return request(method, url, `Bearer ${answer.token ?? answer.access_token ?? ""}`);
+    return request(method, url, `Bearer ${answer.token ?? answer.access_token ?? ""}`, content);
 }
 
 function ok(url: string, response: Response): Response {
@@ -181,9 +221,14 @@ function ok(url: string, response: Response): Response {
     return response;
 }
 
-async function request(method: string, url: string, authorization?: string): Promise<Response> {
-    const headers = { Accept: manifestTypes, ...(authorization !== undefined && { Authorization: authorization }) };
-    const get = (address: string) => fetch(address, { method, headers, signal: AbortSignal.timeout(20_000) });
+async function request(method: string, url: string, authorization?: string, content?: Content): Promise<Response> {
+    const headers = {
+        Accept: manifestTypes,
+        ...(authorization !== undefined && { Authorization: authorization }),
+        ...(content !== undefined && { "Content-Type": content.type }),
+    };
+    const body = content === undefined ? null : new Uint8Array(content.bytes);
+    const get = (address: string) => fetch(address, { method, headers, body, signal: AbortSignal.timeout(20_000) });
     try {
         return await get(url);
     } catch (error) {

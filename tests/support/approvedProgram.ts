@@ -22,7 +22,8 @@ export = async () => {
     });
     const source = fs.readFileSync("assets/vllm/managed_alloc.cu", "utf8");
     const platform = new pulumi.Stash("platform", { input: source.length }, { dependsOn: change.first, hooks: { beforeCreate: [build], beforeUpdate: [build] } });
-    change.complete(platform, {});
+    const deployRef = fs.existsSync("deployRef") ? fs.readFileSync("deployRef", "utf8") : "";
+    change.complete(platform, { deployRef: platform.output.apply(() => deployRef), images: {} });
 };
 `;
 

@@ -1,8 +1,8 @@
 import { execFileSync, spawn } from "node:child_process";
 import * as fs from "node:fs";
-import * as net from "node:net";
 import * as path from "node:path";
 import { cacheRoot } from "../../tools/cache";
+import { freePort } from "./freePort";
 
 /** moto's server: a stand-in of S3 and KMS over their own protocols. Installed once, beside the tools. */
 const requirements = ["moto[s3]==5.2.5", "flask==3.1.3", "flask-cors==6.0.5"];
@@ -53,14 +53,6 @@ function installed(): string {
         fs.writeFileSync(path.join(folder, "complete"), "");
     }
     return folder;
-}
-
-async function freePort(): Promise<number> {
-    const server = net.createServer();
-    await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
-    const { port } = server.address() as net.AddressInfo;
-    await new Promise((closed) => server.close(closed));
-    return port;
 }
 
 async function answering(endpoint: string): Promise<void> {
