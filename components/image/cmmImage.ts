@@ -2,6 +2,7 @@ import * as path from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import type { BuilderArgs } from "../builder/connection";
 import { assetsFolder } from "../internal/assets";
+import { stageContexts } from "../internal/stageContexts";
 import { buildImage, verifyImage } from "../internal/image";
 
 export interface CmmImageArgs {
@@ -45,7 +46,11 @@ export class CmmImage extends pulumi.ComponentResource {
             repository: args.repository,
             registryCache: false,
         };
-        const built = buildImage(name, { ...spec, target: "final", namedContexts: { ...args.namedContexts, ...args.stageRefs } }, { parent: this });
+        const built = buildImage(
+            name,
+            { ...spec, target: "final", namedContexts: { ...args.namedContexts, ...stageContexts(args.stageRefs) } },
+            { parent: this },
+        );
         const verification = verifyImage(
             `${name}-verify`,
             { ...spec, target: "verify", namedContexts: { cmm: pulumi.interpolate`docker-image://${built.reference}` } },

@@ -2,6 +2,7 @@ import * as path from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import type { BuilderArgs } from "../builder/connection";
 import { assetsFolder } from "../internal/assets";
+import { stageContexts } from "../internal/stageContexts";
 import { buildImage } from "../internal/image";
 
 export interface LmcacheImageArgs {
@@ -38,7 +39,7 @@ export class LmcacheImage extends pulumi.ComponentResource {
                 dockerfile: path.join(context, "Dockerfile"),
                 context,
                 target: "lmcache",
-                namedContexts: { ...args.namedContexts, "build-lmcache": args.lmcacheRef },
+                namedContexts: { ...args.namedContexts, ...stageContexts({ "build-lmcache": args.lmcacheRef }) },
                 buildArgs: { ...args.buildArgs, BASE_IMAGE: args.baseImage },
                 repository: args.repository,
                 registryCache: false,

@@ -13,16 +13,18 @@ import { assetsFolder } from "../internal/assets";
 import { inputName, problemLine, refuse } from "../internal/errors";
 import { Gh200Node } from "../node/gh200Node";
 import type { Gh200NodeArgs } from "../node/gh200NodeArgs";
-import { planNode } from "../node/planNode";
+import { type PlannedNode, planNode } from "../node/planNode";
 import { lmcacheUrl } from "../serving/lmcachePod";
 import { LmcacheServer } from "../serving/lmcacheServer";
 import type { VllmServerTransform } from "../serving/transform";
 import { VllmServer } from "../serving/vllmServer";
+import type { ServingArgs } from "../serving/vllmServerArgs";
 import { BuildStage } from "../stages/buildStage";
 import { dirtySuffix } from "../stages/localSource";
 import { plannedStages, planText, stageLine } from "../stages/plan";
+import { stageTable } from "../stages/table";
 import { gitContext } from "../stages/sources";
-import { type CmmPlatformArgs, type SettledPlatform, settlePlatform } from "./cmmPlatformArgs";
+import { type CmmPlatformArgs, type RegistryArgs, type SettledPlatform, settlePlatform } from "./cmmPlatformArgs";
 import { baseName, baseReference, openPoints, refuseOpenPoints, resolveSources, sourceRevision } from "./openPoints";
 import { servingFitProblems } from "./servingFit";
 
@@ -34,7 +36,7 @@ export interface CmmPlatformOptions extends pulumi.ComponentResourceOptions {
 
 /**
  * The whole platform in one call, in the source document's own order: builder, the seven stages, the
- * allocator, the image, its release, the node, vLLM.
+ * allocator, the image, its release, the node, vLLM. Without `node` and `serving` it builds alone; with `image.use` it serves alone.
  *
  * One build at a time: each image depends on the one before it, so the first failure stops the rest.
  */
@@ -75,10 +77,7 @@ export class CmmPlatform extends pulumi.ComponentResource {
         if (pulumi.runtime.isDryRun() && platform.image.use === undefined) {
             void pulumi.log.info(planText(platform.stages), this);
         }
-        const nodeArgs = { ...args.node, builderMiB: Math.round((args.stages?.builderMemoryGiB ?? 0) * 1024) };
-        const planned = planNode(nodeArgs);
-        refuse(servingFitProblems(platform.serving, planned));
-        const node = new Gh200Node(`${name}-node`, withProduct(nodeArgs, args.serving.gpuProduct), { parent: this });
+        const node = args.node === undefined ? undefined : plannedNode(this, name, { ...args, node: args.node });
         const { use } = platform.image;
         const images = use === undefined ? buildImages(this, name, platform) : adoptedImage(use);
         if (use !== undefined) {
@@ -87,53 +86,84 @@ export class CmmPlatform extends pulumi.ComponentResource {
                 .apply((known = "") => (username === undefined ? [] : [{ address: registryHost(address), username, password: known }]));
             lookInPreview(this, images.deployRef, user);
         }
-        const cached = planned.node.lmcacheMiB > 0 && use === undefined;
-        const server = new VllmServer(
-            `${name}-vllm`,
-            {
-                ...args.serving,
-                image: images.deployRef,
-                podLimitMiB: node.podLimitMiB,
-                hbmBudgetMiB: node.hbmBudgetMiB,
-                hbmReserveMiB: node.hbmReserveMiB,
-                gpuMemoryUtilization: node.gpuMemoryUtilization,
-                hostBudgetMiB: node.hostBudgetMiB,
-                shmMiB: node.shmMiB,
-                hostReserveMiB: node.headroomMiB,
-                pinnedMiB: planned.node.pinnedMiB,
-                ...(cached && { lmcacheUrl: pulumi.output(args.serving.namespace ?? "vllm").apply((namespace) => lmcacheUrl(`${name}-lmcache`, namespace)) }),
-                registryHost: registryHost(args.registry.address),
-                pullUsername: args.registry.username,
-                pullPassword: args.registry.password,
-            },
-            { parent: this, ...(transform.server !== undefined && { transform: transform.server }) },
-        );
-        if (cached) {
-            new LmcacheServer(
-                `${name}-lmcache`,
-                {
-                    image: images.lmcacheRef,
-                    memoryMiB: planned.node.lmcacheMiB,
-                    namespace: server.namespace,
-                    imagePullSecret: server.imagePullSecret,
-                    runtimeClassName: args.serving.runtimeClassName,
-                    gpuProduct: args.serving.gpuProduct,
-                    tolerations: args.serving.tolerations,
-                },
-                { parent: this },
-            );
-        }
+        const server =
+            node === undefined || args.serving === undefined
+                ? undefined
+                : serve(this, name, { ...node, serving: args.serving, registry: args.registry, images, built: use === undefined, transform: transform.server });
+        const none = pulumi.output<string[]>([]);
         const outputs = {
             ...images,
-            memoryPlan: pulumi.all([node.description, server.modelFit]).apply(([plan, fit]) => [...plan.split("\n"), ...fit]),
-            memoryPicture: node.picture,
-            nodeMeasured: node.measured,
-            kubeletAdvice: node.kubeletAdvice,
-            endpoint: server.endpoint,
+            memoryPlan: pulumi.all([node?.component.description, server?.modelFit ?? none]).apply(([plan, fit]) => [...(plan?.split("\n") ?? []), ...fit]),
+            memoryPicture: node?.component.picture ?? pulumi.output(""),
+            nodeMeasured: node?.component.measured ?? none,
+            kubeletAdvice: node?.component.kubeletAdvice ?? none,
+            endpoint: server?.endpoint ?? pulumi.output(""),
         };
         Object.assign(this, outputs);
         this.registerOutputs(outputs);
     }
+}
+
+interface Node {
+    component: Gh200Node;
+    planned: PlannedNode;
+}
+
+/** The node with its memory plan, which the model must fit before the first image is built for it. */
+function plannedNode(parent: CmmPlatform, name: string, args: CmmPlatformArgs & { node: Gh200NodeArgs }): Node {
+    const nodeArgs = { ...args.node, builderMiB: Math.round((args.stages?.builderMemoryGiB ?? 0) * 1024) };
+    const planned = planNode(nodeArgs);
+    refuse(args.serving === undefined ? [] : servingFitProblems(args.serving, planned));
+    return { planned, component: new Gh200Node(`${name}-node`, withProduct(nodeArgs, args.serving?.gpuProduct), { parent }) };
+}
+
+interface Served extends Node {
+    serving: ServingArgs;
+    registry: RegistryArgs;
+    images: Images;
+    /** Whether the images are made here, LMCache's too. */
+    built: boolean;
+    transform: VllmServerTransform | undefined;
+}
+
+function serve(parent: CmmPlatform, name: string, { component: node, planned, serving, registry, images, built, transform }: Served): VllmServer {
+    const cached = planned.node.lmcacheMiB > 0 && built;
+    const server = new VllmServer(
+        `${name}-vllm`,
+        {
+            ...serving,
+            image: images.deployRef,
+            podLimitMiB: node.podLimitMiB,
+            hbmBudgetMiB: node.hbmBudgetMiB,
+            hbmReserveMiB: node.hbmReserveMiB,
+            gpuMemoryUtilization: node.gpuMemoryUtilization,
+            hostBudgetMiB: node.hostBudgetMiB,
+            shmMiB: node.shmMiB,
+            hostReserveMiB: node.headroomMiB,
+            pinnedMiB: planned.node.pinnedMiB,
+            ...(cached && { lmcacheUrl: pulumi.output(serving.namespace ?? "vllm").apply((namespace) => lmcacheUrl(`${name}-lmcache`, namespace)) }),
+            registryHost: registryHost(registry.address),
+            pullUsername: registry.username,
+            pullPassword: registry.password,
+        },
+        { parent, ...(transform !== undefined && { transform }) },
+    );
+    if (cached) {
+        new LmcacheServer(
+            `${name}-lmcache`,
+            {
+                image: images.lmcacheRef,
+                memoryMiB: planned.node.lmcacheMiB,
+                namespace: server.namespace,
+                imagePullSecret: server.imagePullSecret,
+                runtimeClassName: serving.runtimeClassName,
+                gpuProduct: serving.gpuProduct,
+                tolerations: serving.tolerations,
+            },
+            { parent },
+        );
+    }
+    return server;
 }
 
 interface Images {
@@ -170,10 +200,11 @@ function buildImages(parent: CmmPlatform, name: string, args: SettledPlatform): 
     };
     const sourceContexts = Object.fromEntries(Object.entries(sources).map(([key, source]) => [key, source.path ?? gitContext(source)]));
     const plan = plannedStages(stageArgs);
-    // A label must not name the commit of a stage that is left out.
+    // A label must not name the commit of a stage that is left out, nor of an image whose sources nobody here read.
     const used = new Set(plan.flatMap((stage) => stage.sources));
+    const unread = new Set(stageTable.filter(({ target }) => stageArgs.prebuilt[target] !== undefined).flatMap((stage) => stage.sources));
     const revisions = Object.fromEntries(
-        Object.entries(sources).map(([key, source]) => [revisionArg(key), used.has(key) ? sourceRevision(source) : "left-out"]),
+        Object.entries(sources).map(([key, source]) => [revisionArg(key), used.has(key) ? sourceRevision(source) : unread.has(key) ? "prebuilt" : "left-out"]),
     );
     const dirty = Object.keys(sources).filter((key) => revisions[revisionArg(key)]!.endsWith(dirtySuffix));
 
@@ -207,8 +238,10 @@ function buildImages(parent: CmmPlatform, name: string, args: SettledPlatform): 
         { ...shared, buildArgs: commonArgs },
         { parent, dependsOn: [last] },
     );
+    const prebuilt = Object.fromEntries(Object.entries(stageArgs.prebuilt as Record<string, pulumi.Input<string>>).filter(([, image]) => image !== undefined));
     const stageRefs: Record<string, pulumi.Input<string>> = {
-        ...mapValues(built, (stage) => pulumi.interpolate`docker-image://${stage.imageRef}`),
+        ...prebuilt,
+        ...mapValues(built, (stage) => stage.imageRef),
         // Without a context in its place, the image would compile the stage itself.
         ...Object.fromEntries(stageArgs.disabled.map((target) => [target, path.join(recipes, "build", "left-out")])),
     };

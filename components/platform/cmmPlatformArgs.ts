@@ -76,6 +76,11 @@ export type TritonOrigin = (typeof TritonOrigin)[keyof typeof TritonOrigin];
 export interface StagesArgs {
     /** Stages that are left out; only those that the stage table says can be. Default: none. */
     disabled?: string[];
+    /**
+     * Images by digest in place of stages, by the stage's name, `REPOSITORY@DIGEST`: of an earlier build, another team, or a BuildStage of
+     * the same program. Each holds what its stage leaves, wheels; nothing of it is built. Default: none.
+     */
+    prebuilt?: Record<string, pulumi.Input<string> | undefined>;
     /** Memory of the builder in GiB, which bounds each stage's compile jobs. Required where an image is built; 10 or more. */
     builderMemoryGiB: number;
     /** Cores of the builder. Required where an image is built. */
@@ -103,10 +108,10 @@ export interface CmmPlatformArgs {
     gitTokens?: pulumi.Input<GitTokens>;
     /** Stages and the builder's size. Required where an image is built. */
     stages?: StagesArgs;
-    /** The node's memory. */
-    node: Gh200NodeArgs;
-    /** What is served. */
-    serving: ServingArgs;
+    /** The node's memory. Default: none, and nothing is planned for one. Required where something is served. */
+    node?: Gh200NodeArgs;
+    /** What is served. Default: nothing, and images are built alone. */
+    serving?: ServingArgs;
     /** Whether this update goes back to a state that the stack had, and so may lower versions. Default: false. */
     rollback?: boolean;
     /**
@@ -201,8 +206,18 @@ const sourceSchema = z
     })
     .refine((source) => source.path === undefined || source.commit === undefined, { error: "has both path and commit; accepted: one of them" });
 
+/** An Output is known later; BuildKit refuses one that is no image. */
+const prebuiltImage = z
+    .any()
+    .refine((image) => typeof image !== "string" || isDigestReference(image), { error: "is no image by digest; accepted: REPOSITORY@sha256:DIGEST" })
+    .meta({ type: "string", description: "Image by digest in this stage's place; nothing of it is built." });
+
 export const stagesSchema = z.strictObject({
     disabled: z.array(z.string()).default([]).meta({ description: "Stages that are left out." }),
+    prebuilt: z
+        .strictObject(Object.fromEntries(stageTable.map(({ target }) => [target, prebuiltImage.optional()])))
+        .default({})
+        .meta({ description: "Images by digest in place of stages." }),
     builderMemoryGiB: z.number().min(10).meta({ description: "Memory of the builder; it bounds the compile jobs.", unit: "GiB" }),
     builderCores: z.int().positive().meta({ description: "Cores of the builder.", unit: "cores" }),
     maxJobs: z
@@ -238,6 +253,9 @@ export function settlePlatform(args: CmmPlatformArgs): SettledPlatform {
         ...zodProblems("image", image.error, args.image),
         ...zodProblems("sources", sources.error, args.sources),
         ...zodProblems("stages", stages.error, args.stages),
+        ...(args.serving !== undefined && args.node === undefined
+            ? [{ path: "node", wrong: "is missing, and serving needs one to run on", accepted: "egmEnabled and coherentMode of the node at least" }]
+            : []),
     ]);
     return { ...args, builder: args.builder ?? {}, image: image.data!, sources: sources.data!, stages: stages.data! };
 }

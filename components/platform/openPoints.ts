@@ -6,6 +6,7 @@ import { leftOutProblems } from "../rules/stages";
 import { localRevision } from "../stages/localSource";
 import { planProblems } from "../stages/plan";
 import { defaultSources, type SourceFacts } from "../stages/sources";
+import { stageTable } from "../stages/table";
 import type { SettledPlatform, SourceArgs } from "./cmmPlatformArgs";
 
 export type ResolvedSource = SourceFacts & { path?: string };
@@ -53,7 +54,7 @@ export function refuseOpenPoints(args: SettledPlatform): void {
 }
 
 function servingPoints(args: SettledPlatform): Problem[] {
-    if (!args.serving.acceptStandIn || isLoopbackRegistry(args.registry.address)) {
+    if (!args.serving?.acceptStandIn || isLoopbackRegistry(args.registry.address)) {
         return [];
     }
     return [
@@ -86,8 +87,9 @@ function buildPoints(args: SettledPlatform): Problem[] {
             fix: howToSet("image.base.digest", "sha256:DIGEST"),
         });
     }
+    const read = new Set(stageTable.filter(({ target }) => args.stages.prebuilt[target] === undefined).flatMap(({ sources }) => sources));
     for (const [key, source] of Object.entries(resolveSources(args.sources))) {
-        if (source.commit === undefined && source.path === undefined) {
+        if (source.commit === undefined && source.path === undefined && read.has(key)) {
             problems.push({
                 path: inputName(`sources.${key}`),
                 value: `${source.repository}#${source.ref}`,

@@ -4,6 +4,8 @@ import { exceptions, stageTable, type StageFacts } from "./table";
 export interface StagePlanArgs {
     /** Stages that are left out; only those that the stage table says can be. Default: none. */
     disabled: string[];
+    /** Stages that an image takes the place of, by name. Default: none. */
+    prebuilt?: Record<string, unknown>;
     /** Memory of the builder in GiB, which bounds each stage's compile jobs. */
     builderMemoryGiB: number;
     /** Cores of the builder. */
@@ -30,7 +32,7 @@ const tritonFromSource: Partial<StageFacts> = {
 /** The stages that are built, in order, each with its compile jobs. */
 export function plannedStages(args: StagePlanArgs): PlannedStage[] {
     return stageTable
-        .filter(({ target }) => !args.disabled.includes(target))
+        .filter(({ target }) => !args.disabled.includes(target) && args.prebuilt?.[target] === undefined)
         .map((stage) => ({ ...stage, ...(stage.target === "build-triton" && args.tritonOrigin === "source" && tritonFromSource) }))
         .map((stage) => ({ ...stage, jobs: args.maxJobs?.[stage.target] ?? fittingJobs(stage, args) }));
 }
@@ -68,10 +70,12 @@ export function planText(args: StagePlanArgs): string {
     const stages = plannedStages(args);
     const minutes = stages.reduce((sum, stage) => sum + stage.minutes.value, 0);
     const left = stageTable.filter(({ target }) => args.disabled.includes(target));
+    const prebuilt = stageTable.filter(({ target }) => args.prebuilt?.[target] !== undefined);
     return [
         `a build from nothing, on ${args.builderCores} cores with ${args.builderMemoryGiB} GiB, one stage at a time, about ${Math.floor(minutes / 60)} h ${minutes % 60} min in all:`,
         ...stages.map((_, index) => `  ${stageLine(stages, index)}`),
         ...left.map(({ target, lostWithout }) => `  left out, ${target}: without ${lostWithout ?? "what it delivers"}`),
+        ...prebuilt.map(({ target, delivers }) => `  prebuilt, ${target}: ${delivers}, taken from an image as it is`),
         ...exceptions.map(({ part, choice, reason }) => `  not built from source, ${part}: ${choice}; ${reason}`),
     ].join("\n");
 }

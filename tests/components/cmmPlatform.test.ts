@@ -73,6 +73,71 @@ test("images are built one at a time, in the source document's order", () => {
     expect(whole.mostAtOnce(imageType)).toBe(1);
 });
 
+describe("a part of the platform", () => {
+    const { node: _node, serving: _serving, ...buildAlone } = settledPlatform();
+
+    test("is the build alone, without a node and a server", async () => {
+        const made = new CmmPlatform("gh200", buildAlone);
+        await recorder.settled();
+        expect(images()).toEqual(images(whole));
+        expect(ours().filter(({ type }) => /Gh200Node|VllmServer/.test(type))).toEqual([]);
+        expect(recorder.registrations.filter(({ type }) => type.startsWith("kubernetes:"))).toEqual([]);
+        expect(await valueOf(pulumi.all([made.endpoint, made.memoryPlan, made.memoryPicture, made.kubeletAdvice]))).toEqual(["", [], "", []]);
+        expect(await valueOf(made.deployRef)).toContain(mockDigest("gh200-release"));
+        const built = (of: Recorder) => of.ofType(imageType).map(({ inputs, dependsOn }) => ({ inputs, dependsOn }));
+        expect(built(recorder)).toEqual(built(whole));
+    });
+
+    test("is the server alone, of an image that is there", async () => {
+        const use = `registry.example.com/vllm@${mockDigest("there")}`;
+        new CmmPlatform("gh200", {
+            registry: buildAlone.registry,
+            image: { use },
+            node: { egmEnabled: false, coherentMode: "driver" },
+            serving: { model: "m" },
+        });
+        await recorder.settled();
+        expect(images()).toEqual([]);
+        expect(recorder.ofType("kubernetes:apps/v1:Deployment")).toHaveLength(1);
+    });
+
+    test("is refused where it would serve on no node", () => {
+        expect(refusal(() => new CmmPlatform("gh200", { ...buildAlone, serving: { model: "m" } }))).toEqual([
+            "node: is missing, and serving needs one to run on; accepted: egmEnabled and coherentMode of the node at least",
+        ]);
+    });
+});
+
+describe("a stage that an image takes the place of", () => {
+    const reference = `registry.example.com/team/vllm@${mockDigest("prebuilt")}`;
+
+    test.each([
+        ["by its name", reference],
+        ["of the same program", pulumi.output(reference)],
+    ])("%s is not built, and everything else is as before", async (_, prebuilt) => {
+        platform({ stages: { ...stagesArgs, prebuilt: { "build-vllm": prebuilt } } });
+        await recorder.settled();
+        expect(images()).toEqual(images(whole).filter((name) => name !== "gh200-build-vllm"));
+        const { context, buildArgs } = recorder.only(imageType, "gh200-image").inputs as { context: { named: object }; buildArgs: object };
+        expect(context.named).toMatchObject({
+            "build-vllm": { location: `docker-image://${reference}` },
+            "build-triton": { location: `docker-image://${stageRepository}@${mockDigest("gh200-build-triton")}` },
+        });
+        expect(buildArgs).toEqual({ ...(whole.only(imageType, "gh200-image").inputs.buildArgs as object) });
+        expect(recorder.mostAtOnce(imageType)).toBe(1);
+    });
+
+    test.each([
+        [
+            { "build-vllm": "registry.example.com/team/vllm:latest" },
+            /^stages\.prebuilt\.build-vllm: registry\.example\.com\/team\/vllm:latest: is no image by digest/,
+        ],
+        [{ "build-flash": reference }, /^stages\.prebuilt\.build-flash: is an unknown key/],
+    ])("is refused as %j", (prebuilt, line) => {
+        expect(refusal(() => platform({ stages: { ...stagesArgs, prebuilt } }))).toEqual([expect.stringMatching(line)]);
+    });
+});
+
 describe("an image that is built again", () => {
     const digestOf = (name: string) => ({ [name]: mockDigest(name) });
     const another = `sha256:${"f".repeat(64)}`;

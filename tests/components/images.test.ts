@@ -74,7 +74,7 @@ describe("ManagedAllocator", () => {
 describe("CmmImage", () => {
     const type = "gh200-vllm:index:CmmImage";
     const stages = ["triton", "triton-kernels", "flashinfer", "lmcache", "flash-attention", "vllm", "infinistore", "managed-alloc"];
-    const stageRefs = Object.fromEntries(stages.map((stage) => [`build-${stage}`, pulumi.output(`docker-image://${repository}@${mockDigest(stage)}`)]));
+    const stageRefs = Object.fromEntries(stages.map((stage) => [`build-${stage}`, pulumi.output(`${repository}@${mockDigest(stage)}`)]));
     const cmm = (overrides: Partial<CmmImageArgs> = {}) =>
         new CmmImage("image", {
             builder,

@@ -5,8 +5,8 @@ export const commit = "0123456789abcdef0123456789abcdef01234567";
 export const baseDigest = `sha256:${"b".repeat(64)}`;
 
 /** A platform with nothing open: the source document's stack with builder, base and commits settled. */
-export function settledPlatform(overrides: Partial<CmmPlatformArgs> = {}): SettledPlatform {
-    return settlePlatform({
+export function settledPlatform(overrides: Partial<CmmPlatformArgs> = {}): SettledPlatform & Required<Pick<SettledPlatform, "node" | "serving">> {
+    const declared = {
         builder: { endpoint: "tcp://10.0.0.1:1234", caCertificate: "CA", clientCertificate: "CERT", clientKey: "builder key" },
         registry: { address: "atl.vultrcr.com/vllm", username: "pusher", password: "registry password" },
         image: {
@@ -23,5 +23,6 @@ export function settledPlatform(overrides: Partial<CmmPlatformArgs> = {}): Settl
         node: { egmEnabled: false, coherentMode: "driver" },
         serving: { model: "Qwen/Qwen2.5-7B-Instruct", modelRevision: commit },
         ...overrides,
-    });
+    } satisfies CmmPlatformArgs;
+    return { ...declared, ...settlePlatform(declared) };
 }

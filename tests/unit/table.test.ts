@@ -117,6 +117,13 @@ describe("the plan in words", () => {
         expect(lines.filter((line) => line.startsWith("  stage "))).toHaveLength(7);
     });
 
+    test("names what an image takes the place of, and counts it neither as a stage nor as minutes", () => {
+        const args = { ...builder, prebuilt: { "build-vllm": "registry.example.com/vllm@sha256:0", "build-triton": undefined } };
+        expect(plannedStages(args).map(({ target }) => target)).not.toContain("build-vllm");
+        expect(planText(args)).toContain("  prebuilt, build-vllm: vLLM, branch cmm, taken from an image as it is");
+        expect(planText(args)).toMatch(/about 3 h 13 min in all:\n  stage 1 of 6, build-triton/);
+    });
+
     test("says what is lost without a stage that is left out, and counts without it", () => {
         const text = planText({ ...builder, disabled: ["build-flash-attention"] });
         expect(text).toContain("  left out, build-flash-attention: without flash_attn_interface for programs other than vLLM");
