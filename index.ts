@@ -14,7 +14,8 @@ export = async () => {
     // Their processes start while the platform is planned.
     await setImmediate();
     const { rollback, expectedDigests, first } = change;
-    const platform = new CmmPlatform("gh200", { ...args, rollback, ...(expectedDigests && { expectedDigests }) }, { providers, dependsOn: first });
+    const serving = { ...args.serving, ...(change.mayBeDestroyed && { mustServe: false }) };
+    const platform = new CmmPlatform("gh200", { ...args, serving, rollback, ...(expectedDigests && { expectedDigests }) }, { providers, dependsOn: first });
     change.complete(platform, { deployRef: platform.deployRef, images: platform.imageDigests });
     return {
         /** `REPOSITORY@DIGEST` that is deployed. */

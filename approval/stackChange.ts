@@ -32,6 +32,8 @@ export interface StackChange {
     first: pulumi.Resource[];
     /** Whether this is an approved return to a state that the stack had. */
     rollback: boolean;
+    /** Whether a destroy is approved: this run may be its own, which looks like an update from here. */
+    mayBeDestroyed: boolean;
     /** What each image must come out as where nothing was approved that would change it, by its resource's name; undefined where any may come. */
     expectedDigests?: Record<string, string>;
     /** To be called with what everything else hangs on, and what came of it once it is complete: remembers the change then. */
@@ -53,7 +55,7 @@ export async function stackChange(config: StackConfig): Promise<StackChange> {
     if (isPreview && !config.approval.required) {
         // Nobody waits for this: a rejection that is not handled is what ends the preview.
         void judged.then(({ verdict }) => refuse(verdict.lower));
-        return { first: [], rollback: false, complete: (...last) => remember(judged, last, []) };
+        return { first: [], rollback: false, mayBeDestroyed: false, complete: (...last) => remember(judged, last, []) };
     }
     const { request, verdict } = await judged;
     await told;
@@ -65,10 +67,10 @@ export async function stackChange(config: StackConfig): Promise<StackChange> {
     const rollback = verdict.needs === "rollback" && verdict.problems.length === 0;
     const expectedDigests = expected(request, verdict);
     if (verdict.attempt === undefined) {
-        return { first: [], rollback, ...expectedDigests, complete: (...last) => remember(judged, last, []) };
+        return { first: [], rollback, mayBeDestroyed: mayBeDestroyed(request), ...expectedDigests, complete: (...last) => remember(judged, last, []) };
     }
     const first = new pulumi.Stash(approvalResource, { input: { ...verdict.attempt } }, { hooks: { beforeDelete: [hook] } });
-    return { first: [first], rollback, ...expectedDigests, complete: (...last) => remember(judged, last, [hook]) };
+    return { first: [first], rollback, mayBeDestroyed: mayBeDestroyed(request), ...expectedDigests, complete: (...last) => remember(judged, last, [hook]) };
 }
 
 /** An approved change of the sources may come out as anything. Without one, what was deployed; with an approved rebuild, what was signed. */

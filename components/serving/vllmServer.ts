@@ -165,11 +165,12 @@ export class VllmServer extends pulumi.ComponentResource {
         const kind = manyNodes ? "LeaderWorkerSet" : "Deployment";
         const ignored = args.autoscaling === undefined ? [] : ["replicas"];
         // The engine asks no cluster about what did not change.
-        const standing = pulumi.runtime.isDryRun()
-            ? pulumi.output(undefined)
-            : pulumi.all([rollout, workload.metadata, (workload as Deployment).spec]).apply(async ([known, { uid }, recorded]) => {
-                  await refuseUnserved(this, { kind, namespace: known.namespace, name, spec: recorded, uid }, known, waitSeconds, ignored);
-              });
+        const standing =
+            pulumi.runtime.isDryRun() || args.mustServe === false
+                ? pulumi.output(undefined)
+                : pulumi.all([rollout, workload.metadata, (workload as Deployment).spec]).apply(async ([known, { uid }, recorded]) => {
+                      await refuseUnserved(this, { kind, namespace: known.namespace, name, spec: recorded, uid }, known, waitSeconds, ignored);
+                  });
         const made = pulumi.all(namespace.map(({ urn }) => urn));
         const outputs = {
             namespace: pulumi.all([resolved.namespace, made]).apply(([known]) => known),

@@ -101,6 +101,11 @@ export interface ServingArgs {
      * people's objects lie in it. False where it is somebody else's, e.g. a second server's or a platform team's.
      */
     createNamespace?: boolean;
+    /**
+     * Whether an update fails where the server does not serve though nothing of it changed, or where it was changed by hand. Default: true.
+     * False for a run before a destroy (`pulumi destroy --run-program`), which the program cannot tell from an update.
+     */
+    mustServe?: boolean;
     /** Name of the model in the API. Default: the model. */
     servedModelName?: pulumi.Input<string>;
     /** `--max-model-len` in tokens. Default: 8192. */
@@ -310,6 +315,7 @@ export const vllmServerSchema = z.strictObject({
     shmMiB: z.int().positive().default(1024).meta({ description: "Size of /dev/shm.", unit: "MiB" }),
     namespace: namespaceName.default("vllm").meta({ description: "Namespace of all objects." }),
     createNamespace: z.boolean().default(true).meta({ description: "Make the namespace where it does not exist; it is never deleted." }),
+    mustServe: z.boolean().default(true).meta({ description: "Whether an update fails where the server does not serve, or was changed by hand." }),
     servedModelName: z.string().default("").meta({ description: "Name of the model in the API; the model's own where empty." }),
     maxModelLenTokens: z.int().positive().default(8192).meta({ description: "Longest context.", unit: "tokens" }),
     extraArgs: z

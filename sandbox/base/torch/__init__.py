@@ -23,6 +23,7 @@ float32 = SimpleNamespace(itemsize=4, ctype=ctypes.c_float)
 
 class Tensor:
     def __init__(self, size, dtype):
+        self._dtype = dtype
         self._count = size if isinstance(size, int) else size[0]
         self._address = None
         self._address = cuda._take(self._count * dtype.itemsize)
@@ -40,6 +41,19 @@ class Tensor:
 
     def numel(self):
         return self._count
+
+    @property
+    def shape(self):
+        return (self._count,)
+
+    def dim(self):
+        return 1
+
+    def stride(self):
+        return (1,)
+
+    def element_size(self):
+        return self._dtype.itemsize
 
     def fill_(self, value):
         item = bytes(self._items._type_(value))

@@ -11,6 +11,7 @@ from vllm import __stand_in__, __version__
 
 # What the stand-in takes of a KV cache at most: it shows where memory lies, not how much a machine has.
 KV_CACHE_MOST = 256 << 20
+BLOCKS = 64
 
 
 def engine(arguments, pipe):
@@ -22,7 +23,7 @@ def engine(arguments, pipe):
         model_config=SimpleNamespace(model=arguments.model, enable_sleep_mode=False),
         cache_config=SimpleNamespace(kv_cache_memory_bytes=arguments.kv_cache_memory_bytes, gpu_memory_utilization=0.9),
         parallel_config=SimpleNamespace(
-            world_size=1, tensor_parallel_size=1, disable_custom_all_reduce=True, distributed_executor_backend=None, worker_cls=arguments.worker_cls
+            world_size=1, local_world_size=1, tensor_parallel_size=1, disable_custom_all_reduce=True, distributed_executor_backend=None, worker_cls=arguments.worker_cls
         ),
         kv_transfer_config=None,
     )
@@ -30,7 +31,7 @@ def engine(arguments, pipe):
     worker.init_device()
     worker.load_model()
     kv = min(worker.determine_available_memory(), KV_CACHE_MOST)
-    worker.initialize_from_config({"bytes": kv})
+    worker.initialize_from_config(SimpleNamespace(bytes=kv, num_blocks=BLOCKS))
     worker.compile_or_warm_up_model()
     pipe.send({"kv_cache_bytes": kv})
     try:

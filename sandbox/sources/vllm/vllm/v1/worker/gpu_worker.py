@@ -22,13 +22,27 @@ class _Device:
 
 class _Runner:
     def _allocate_kv_cache_tensors(self, config):
-        return [torch.zeros(config["bytes"] // TENSORS, dtype=torch.uint8) for _ in range(TENSORS)]
+        size = config.bytes // TENSORS // config.num_blocks * config.num_blocks
+        return {f"layer.{i}": torch.zeros(size, dtype=torch.uint8) for i in range(TENSORS)}
+
+    def allocate_uniform_kv_caches(self, config):
+        raise NotImplementedError("STAND-IN: no connector asks for it here")
+
+    def _reshape_kv_cache_tensors(self, tensors):
+        return tensors
+
+    def _kv_cache_spec_attn_group_iterator(self):
+        return iter(())
+
+    def initialize_kv_cache_tensors(self, config):
+        return self._reshape_kv_cache_tensors(self._allocate_kv_cache_tensors(config))
 
 
 class Worker:
     def __init__(self, vllm_config, local_rank=0):
         self.vllm_config = vllm_config
         self.cache_config = vllm_config.cache_config
+        self.parallel_config = vllm_config.parallel_config
         self.local_rank = local_rank
         self.device = None
         self.model_runner = _Runner()
@@ -49,7 +63,7 @@ class Worker:
         return {f"layer.{i}": None for i in range(LAYERS)}
 
     def initialize_from_config(self, config):
-        self.kv_cache = self.model_runner._allocate_kv_cache_tensors(config)
+        self.kv_cache = self.model_runner.initialize_kv_cache_tensors(config)
 
     def compile_or_warm_up_model(self):
         return 0.0
