@@ -9,6 +9,7 @@
 A refusal is one line on stderr and exit status 78.
 """
 
+import glob
 import os
 import shutil
 import sys
@@ -20,14 +21,24 @@ sys.path.insert(0, HOME)
 from managed_mem import arguments as given, plan, refuse, refusals, say, settings  # noqa: E402
 from managed_mem.library import check_file  # noqa: E402
 
+RUN_DIR = "managed-mem-"  # and the process that it belongs to
 WORKER = "managed_mem.worker.ManagedWorker"
+
+
+def remove_ended(parent: str) -> None:
+    """What servers left behind that are gone. A container that starts again has its old /dev/shm, and the old process's number."""
+    for folder in glob.glob(os.path.join(parent, f"{RUN_DIR}[0-9]*-*")):
+        pid = os.path.basename(folder).removeprefix(RUN_DIR).partition("-")[0]
+        if pid == str(os.getpid()) or not os.path.exists(f"/proc/{pid}"):
+            shutil.rmtree(folder, ignore_errors=True)  # another user's stays
 
 
 def make_run_dir(told: str | None) -> str:
     """Where the engine's processes keep their account and /metrics reads it."""
     for parent in [told] if told else ["/dev/shm", tempfile.gettempdir()]:
+        remove_ended(parent)
         try:
-            return tempfile.mkdtemp(prefix="managed-mem-", dir=parent)
+            return tempfile.mkdtemp(prefix=f"{RUN_DIR}{os.getpid()}-", dir=parent)
         except OSError as error:
             problem = f"{parent}: {error.strerror}"
     refuse(f"MANAGED_MEM_RUN_DIR: {problem}; accepted: a writable directory; mount an emptyDir there")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -58,6 +59,8 @@ def test_dry_run_of_a_stand_in_says_so(vllm):
     ({"MANAGED_MEM_HOTS": "1"}, ["MANAGED_MEM_HOTS", "no such setting"]),
     ({"MANAGED_MEM_HOST": "100TiB"}, ["102400.00 GiB", "more than the measured", "accepted: up to"]),
     ({"MANAGED_MEM_RUN_DIR": "/no/such"}, ["MANAGED_MEM_RUN_DIR", "/no/such"]),
+    ({"MANAGED_MEM_HOST": "2GiB", "MANAGED_MEM_PREFIXES": "2.5GiB"}, ["MANAGED_MEM_PREFIXES", "2.50 GiB", "up to 2.00 GiB"]),
+    ({"MANAGED_MEM_PREFIXES": "1GiB"}, ["MANAGED_MEM_PREFIXES", "up to 0.00 GiB"]),
     ({"MANAGED_MEM_LIBRARY": "/no/such.so"}, ["/no/such.so", "No such file"]),
     ({"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}, ["PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True"]),
     ({"PYTORCH_ALLOC_CONF": "max_split_size_mb:64,backend:cudaMallocAsync"}, ["PYTORCH_ALLOC_CONF", "backend:cudaMallocAsync"]),
@@ -72,9 +75,26 @@ def test_refused_settings(vllm, environment, words):
 
 
 @pytest.mark.parametrize("flag", ["--enable-sleep-mode", "--enable_sleep_mode", "--enable-cumem-allocator", "--worker-cls=x.Y", "--distributed-executor-backend ray",
-                                  "--data_parallel_backend=ray"])
+                                  "--data_parallel_backend=ray", "--kv-offloading-size 3", "--kv_offloading_size=3"])
 def test_refused_arguments(vllm, flag):
     assert_refused(launch("m", *flag.split(), **vllm), flag.replace("=", " ").split()[0].replace("_", "-"))
+
+
+def test_a_tier_for_prefixes_is_a_part_of_the_hosts_budget(vllm):
+    done = launch("m", "--dry-run", **(vllm | {"MANAGED_MEM_HOST": "2GiB", "MANAGED_MEM_PREFIXES": "1536MiB"}))
+    assert done.stdout.splitlines()[-1].endswith("serve m --worker-cls managed_mem.worker.ManagedWorker --kv-offloading-size 1.5")
+    assert re.search(r"^of it for prefixes +1\.50 GiB$", done.stdout, re.MULTILINE)
+    assert "--kv-offloading-size" not in launch("m", "--dry-run", **(vllm | {"MANAGED_MEM_HOST": "2GiB"})).stdout
+
+
+def test_what_ended_servers_left_is_removed(vllm, tmp_path):
+    """A pod keeps its /dev/shm when its container starts again."""
+    ended, running, others = (tmp_path / name for name in ("managed-mem-999999999-a", f"managed-mem-{os.getpid()}-b", "managed-mem-of-mine"))
+    for folder in (ended, running, others):
+        folder.mkdir()
+    assert launch("m", **vllm).returncode == 0
+    left = {path.name for path in tmp_path.glob("managed-mem-*")}
+    assert ended.name not in left and {running.name, others.name} < left and len(left) == 3
 
 
 def test_other_executors_are_accepted(vllm):
