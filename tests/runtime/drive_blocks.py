@@ -94,7 +94,12 @@ manager.free(one)
 out["hit_tokens"] = manager.get_computed_blocks(request(6, salt=77))[1]
 out["reset"] = pool.reset_prefix_cache()
 out["free_at_end"] = pool.get_num_free_blocks() == ask["total"] - 1
-# 6: whatever happens, no block is lost or handed out twice.
+# 6: a request that fills the HBM to its last token, with drafts beyond it, waits for nobody.
+full = request(max(1, near))
+full.append_output_token_ids([5])
+out["drafts"] = manager.allocate_slots(full, full.num_tokens, num_lookahead_tokens=BLOCK + 1) is not None
+manager.free(full)
+# 7: whatever happens, no block is lost or handed out twice.
 dice, running = random.Random(7), []
 for _ in range(4000):
     if running and dice.random() < 0.45:

@@ -24,6 +24,7 @@ def test_the_host_serves_what_hbm_cannot_hold(version, tmp_path):
     assert out["large"] == [20, True, 0]  # its first 40 blocks in HBM, in order
     assert out["beside_large"] == 4 and out["large_grown"] == 22
     assert out["again"] == [0, 0, None]
+    assert out["drafts"]
     assert out["hit_tokens"] == 5 * 16 and out["reset"] and out["free_at_end"]
     assert "lost" not in out and "stuck" not in out and out["free_at_the_very_end"]
     assert out["plain"]

@@ -115,14 +115,16 @@ class HbmFirst:
         return self._near.get_all_free_blocks() + self._far.get_all_free_blocks()
 
     @contextlib.contextmanager
-    def asked_by(self, manager, request):
+    def asked_by(self, manager, request, lookahead: int = 0):
         """What an allocation for a request may see. The host's blocks are there only while a request runs that the HBM alone cannot hold.
 
         A step reads every block of its requests, so that a request that could have waited for HBM, or been preempted, would slow all the others.
         Yields whether the request is such a large one.
         """
-        large = self._hold and self._blocks_of(manager, request) > self._border - 1  # one is vLLM's null block
-        self._near_only = self._hold and not large and not self._large
+        most = self._border - 1  # one is vLLM's null block
+        large = self._hold and self._blocks_of(manager, request, lookahead) > most
+        # Where nobody holds HBM there is nobody to wait for.
+        self._near_only = self._hold and not large and not self._large and self._near.num_free_blocks < most
         try:
             yield large
         finally:
@@ -134,9 +136,9 @@ class HbmFirst:
     def leaves(self, request) -> None:
         self._large.discard(request.request_id)
 
-    def _blocks_of(self, manager, request) -> int:
+    def _blocks_of(self, manager, request, lookahead: int) -> int:
         """Blocks that the request's tokens take: those that it holds and those that it still needs, by vLLM's own count."""
-        coordinator, tokens = manager.coordinator, min(request.num_tokens, manager.max_model_len)
+        coordinator, tokens = manager.coordinator, min(request.num_tokens_with_spec + lookahead, manager.max_model_len)
         most = sum(-(-tokens // of_group.block_size) for of_group in coordinator.single_type_managers)
         if most < self._border:
             return most  # the usual case, and cheap: no sliding window is taken off

@@ -178,7 +178,7 @@ def patch_manager(manager) -> None:
         def allocate_slots(self, request, *args, **kwargs):
             if (queue := queue_of(self)) is None:
                 return original(self, request, *args, **kwargs)
-            with queue.asked_by(self, request) as large:
+            with queue.asked_by(self, request, kwargs.get("num_lookahead_tokens", 0)) as large:
                 allocated = original(self, request, *args, **kwargs)
             if large and allocated is not None:
                 queue.runs(request)
