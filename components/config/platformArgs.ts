@@ -6,9 +6,9 @@ import { refuseOpenPoints } from "../platform/openPoints";
 import type { StackConfig } from "./load";
 
 /** The stack's configuration as the platform takes it; refused here already, before the providers exist. */
-export function platformArgs(config: StackConfig): CmmPlatformArgs {
+export function platformArgs(config: StackConfig): CmmPlatformArgs & Required<Pick<CmmPlatformArgs, "node" | "serving">> {
     const { secrets } = config;
-    const args: CmmPlatformArgs = {
+    const args = {
         builder: { ...config.builder, clientKey: secrets.builderClientKey },
         registry: { ...config.registry, password: secrets.registryPassword },
         image: config.image,
