@@ -25,7 +25,7 @@ interface SignerKey {
 }
 
 const principal = "[A-Za-z0-9._@+-]+";
-const option = '(?:namespaces|valid-after|valid-before)="?[A-Za-z0-9:._-]+"?';
+const option = '(?:namespaces|valid-after|valid-before)="[^"\\s]*"';
 const signerLine = new RegExp(
     `^(${principal}(?:,${principal})*)\\s+(?:(${option}(?:,${option})*)\\s+)?((?:ssh|ecdsa|sk)-[a-z0-9@.-]+)\\s+([A-Za-z0-9+/]+={0,2})(?:\\s.*)?$`,
 );

@@ -272,6 +272,24 @@ describe("who may approve", () => {
         }
     });
 
+    test.each(['namespaces="git,gh200-vllm-approval"', 'valid-after="20200101",valid-before="20991231"'])(
+        "may be bound by %s, which is part of the key",
+        (option) => {
+            const bound = approver.line.replace(" ", ` ${option} `);
+            const first = request({ signers: bound });
+            const { ledger } = update({}, "X");
+            expect(line({ ...first, record: approve(first) })).toBe("");
+            expect(line(request({ ledger, signers: bound }))).toContain(`${option}; approver approves it with`);
+        },
+    );
+
+    test("is nobody whose key has ended, or is for something else", () => {
+        for (const option of ['valid-before="20200101"', 'namespaces="git"']) {
+            const ended = request({ signers: approver.line.replace(" ", ` ${option} `) });
+            expect(line({ ...ended, record: approve(ended) })).toContain("is not signed by approver");
+        }
+    });
+
     test("may change its comment, its order and other principals' lines without a word", () => {
         const { ledger } = update({}, "X");
         const asked = request({ ledger, signers: `# a comment\n${stranger.line}\n${approver.line.trim()} work laptop\n` });
