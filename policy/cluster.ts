@@ -1,29 +1,15 @@
+import * as fs from "node:fs";
+import * as path from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import type { ResourceValidationArgs, ResourceValidationPolicy, StackValidationPolicy } from "@pulumi/policy";
 import { isDigestReference } from "../components/image/reference";
 import { type Problem, problemLine } from "../components/internal/errors";
 import { containersOf, memoryProblems, plaintextSecretProblems, type PodRules, privilegeProblems } from "../components/rules/pods";
 import { declaredBuilderProblems } from "../components/rules/builder";
+import { assetsFolder } from "../components/internal/assets";
+import { factsPodSpec } from "../components/node/factsPod";
 import { known, knownEntries } from "./known";
-
-/** The pod that a Kubernetes object runs; undefined for one that runs none. */
-function podOf(type: string, props: Record<string, unknown>): PodRules | undefined {
-    const spec = () => props.spec as PodRules & { template: { spec: PodRules }; jobTemplate: { spec: { template: { spec: PodRules } } } };
-    const kind = /^kubernetes:[^:]+:(\w+?)(Patch)?$/.exec(type)?.[1];
-    switch (kind) {
-        case "Pod":
-            return known(spec);
-        case "CronJob":
-            return known(() => spec().jobTemplate.spec.template.spec);
-        case "Deployment":
-        case "DaemonSet":
-        case "StatefulSet":
-        case "ReplicaSet":
-        case "Job":
-            return known(() => spec().template.spec);
-        default:
-            return undefined;
-    }
-}
+import { podsOf } from "./pods";
 
 function podPolicy(
     policy: Omit<ResourceValidationPolicy, "validateResource" | "remediateResource">,
@@ -33,45 +19,77 @@ function podPolicy(
         enforcementLevel: "mandatory",
         ...policy,
         validateResource: (args, reportViolation) => {
-            const pod = podOf(args.type, args.props);
-            for (const problem of pod === undefined ? [] : problems(pod, args)) {
+            for (const problem of podsOf(args.type, args.props).flatMap((pod) => problems(pod, args))) {
                 reportViolation(problemLine(problem));
             }
         },
     };
 }
 
-/** The probe of the node's memory needs the host's files and the GPU's device files (components/node/factsPod.ts). */
-const nodeProbe = "gh200-node-facts";
+/**
+ * The probe of the node's memory needs the host's files and the GPU's device files (components/node/factsPod.ts). It is known by all that
+ * it does, not by its name, which anybody can give.
+ */
+function isNodeProbe(type: string, pod: PodRules): boolean {
+    const found = known(() => JSON.parse(JSON.stringify(pod)) as FoundProbe);
+    if (type !== "kubernetes:core/v1:Pod" || found === undefined) {
+        return false;
+    }
+    const probe = factsPodSpec({
+        script: fs.readFileSync(path.join(assetsFolder("node"), "facts"), "utf8"),
+        image: found.containers[0]?.image ?? "",
+        imagePullSecret: found.imagePullSecrets?.[0]?.name,
+        nodeName: found.nodeSelector?.["kubernetes.io/hostname"],
+        gpuProduct: found.nodeSelector?.["nvidia.com/gpu.product"] ?? "",
+        runtimeClassName: found.runtimeClassName,
+    });
+    return isDeepStrictEqual(found, JSON.parse(JSON.stringify(probe)));
+}
+
+interface FoundProbe {
+    containers: { image?: string }[];
+    imagePullSecrets?: { name: string }[];
+    nodeSelector?: Record<string, string>;
+    runtimeClassName?: string;
+}
 
 export const clusterPolicies: (ResourceValidationPolicy | StackValidationPolicy)[] = [
     podPolicy({ name: "pods-by-digest", description: "Every container runs an image by digest." }, (pod, { name }) =>
-        containersOf(pod).flatMap((container) => {
-            const image = known(() => (container as { image?: string }).image);
-            return image === undefined || isDigestReference(image)
-                ? []
-                : [{ path: `${name}.${container.name}.image`, value: image, wrong: "is not named by digest", accepted: "REPOSITORY@sha256:DIGEST" }];
-        }),
+        [
+            ...containersOf(pod).map((container) => ({ of: container.name, image: known(() => container.image) })),
+            ...(pod.volumes ?? []).map((volume) => ({ of: `volumes.${volume.name}`, image: known(() => volume.image?.reference) })),
+        ]
+            .filter(({ image }) => image !== undefined && !isDigestReference(image))
+            .map(({ of, image }) => ({ path: `${name}.${of}.image`, value: image, wrong: "is not named by digest", accepted: "REPOSITORY@sha256:DIGEST" })),
     ),
     podPolicy(
         {
             name: "no-privileged-pod",
-            description: `No pod gets more than its own of the node. Excepted by name: ${nodeProbe}, the probe of the node's memory, and what the pack's configuration names.`,
+            description: `No pod gets more than its own of the node. Excepted: the probe of the node's memory, by what it does, and by name what the pack's configuration names.`,
             configSchema: {
                 properties: {
-                    exceptions: { type: "array", items: { type: "string" }, default: [nodeProbe], description: "Names of Pulumi resources whose pods may." },
+                    exceptions: { type: "array", items: { type: "string" }, default: [], description: "Names of Pulumi resources whose pods may." },
                 },
             },
         },
-        (pod, args) => (args.getConfig<{ exceptions: string[] }>().exceptions.includes(args.name) ? [] : privilegeProblems(args.name, pod)),
+        (pod, args) =>
+            args.getConfig<{ exceptions: string[] }>().exceptions.includes(args.name) || isNodeProbe(args.type, pod) ? [] : privilegeProblems(args.name, pod),
     ),
     podPolicy({ name: "no-plaintext-secret-in-pod", description: "No environment variable of a container holds a secret as plain text." }, (pod, { name }) =>
-        containersOf(pod).flatMap((container) =>
-            plaintextSecretProblems(
+        containersOf(pod).flatMap((container) => [
+            ...plaintextSecretProblems(
                 `${name}.${container.name}.env`,
                 knownEntries(() => Object.fromEntries((container.env ?? []).map((entry) => [entry.name, known(() => entry.value)]))),
             ),
-        ),
+            ...plaintextSecretProblems(
+                `${name}.${container.name}`,
+                knownEntries(() =>
+                    Object.fromEntries(
+                        Object.entries({ command: container.command, args: container.args }).map(([key, words]) => [key, known(() => words?.join(" "))]),
+                    ),
+                ),
+            ),
+        ]),
     ),
     {
         name: "builder-native-and-encrypted",
@@ -107,8 +125,9 @@ export const clusterPolicies: (ResourceValidationPolicy | StackValidationPolicy)
                 .filter((limit) => limit !== undefined);
             const promisedMiB = Math.max(...promises);
             for (const { type, props, name, urn } of promises.length === 0 ? [] : resources) {
-                const pod = podOf(type, props);
-                if (pod !== undefined && containersOf(pod).some(({ resources: wanted }) => wanted?.limits?.["nvidia.com/gpu"] !== undefined)) {
+                for (const pod of podsOf(type, props).filter((one) =>
+                    containersOf(one).some(({ resources: wanted }) => wanted?.limits?.["nvidia.com/gpu"] !== undefined),
+                )) {
                     memoryProblems(name, pod, promisedMiB)
                         .map(problemLine)
                         .forEach((line) => reportViolation(line, urn));

@@ -1,23 +1,27 @@
-import type { ResourceValidationArgs, ResourceValidationPolicy } from "@pulumi/policy";
-import { isDigestReference, isLoopbackRegistry } from "../components/image/reference";
+import type { PolicyResource, ResourceValidationPolicy, StackValidationPolicy } from "@pulumi/policy";
+import { isDigestReference, isLoopbackRegistry, normalised } from "../components/image/reference";
 import { type Problem, problemLine } from "../components/internal/errors";
 import { leftOutProblems } from "../components/rules/stages";
 import { plaintextSecretProblems } from "../components/rules/pods";
-import { belowFloors, dockerfileVersions, floors, versionArguments } from "../components/rules/versions";
+import { dockerfileFacts } from "../components/rules/dockerfile";
+import { belowFloors, dockerfileVersions, floors } from "../components/rules/versions";
 import { known, knownEntries } from "./known";
 
 /** What the rules look at of a docker-build Image, whoever declares it. */
 interface ImageFacts {
     target: string;
-    dockerfile: string;
+    /** Its text; undefined where it cannot be read. */
+    dockerfile: string | undefined;
     buildArgs: Record<string, string>;
     /** Named contexts by name. */
     contexts: Record<string, string>;
+    /** Names of all named contexts; undefined while a preview does not know them. */
+    contextNames: string[] | undefined;
     platforms: string[];
     tags: string[];
 }
 
-function imageFacts({ type, props }: ResourceValidationArgs): ImageFacts | undefined {
+function imageFacts({ type, props }: Pick<PolicyResource, "type" | "props">): ImageFacts | undefined {
     if (type !== "docker-build:index:Image") {
         return undefined;
     }
@@ -29,20 +33,34 @@ function imageFacts({ type, props }: ResourceValidationArgs): ImageFacts | undef
         platforms?: string[];
         tags?: string[];
     };
-    const named = known(() => image.context?.named) ?? {};
+    const given = known(() => ({ of: image.context?.named ?? {} }))?.of;
+    const named = given ?? {};
     return {
         target: known(() => image.target) ?? "",
-        dockerfile: known(() => image.dockerfile?.inline) ?? "",
+        dockerfile: dockerfileText(image),
         buildArgs: knownEntries(() => image.buildArgs),
         contexts: knownEntries(() => Object.fromEntries(Object.keys(named).map((name) => [name, known(() => named[name]?.location)]))),
+        contextNames: given === undefined ? undefined : Object.keys(given),
         platforms: Object.values(knownEntries(() => ({ ...image.platforms }))),
         tags: Object.values(knownEntries(() => ({ ...image.tags }))),
     };
 }
 
-/** The value that a Dockerfile's ARG has in a build: what is passed, else its default. */
-function argument({ dockerfile, buildArgs }: ImageFacts, name: string): string | undefined {
-    return buildArgs[name] ?? new RegExp(`^ARG ${name}=(\\S+)`, "m").exec(dockerfile)?.[1];
+/** The text that BuildKit reads; undefined where it is a file, which the engine does not show a policy. */
+function dockerfileText(image: { dockerfile?: { inline?: string } }): string | undefined {
+    const read = known(() => ({ inline: image.dockerfile?.inline }));
+    // What a preview does not know yet, an update does. The provider fills what is absent with nothing.
+    return read === undefined ? "" : read.inline || undefined;
+}
+
+/** The values that a Dockerfile's argument has in a build: what is passed, else its defaults, and what ENV makes of it. */
+function values({ dockerfile = "", buildArgs }: ImageFacts, name: string): string[] {
+    const passed = buildArgs[name];
+    const { declared } = dockerfileFacts(dockerfile);
+    return [
+        ...(passed === undefined ? [] : [passed]),
+        ...declared.filter((one) => one.name === name && (one.by === "ENV" || passed === undefined)).map(({ value }) => value),
+    ];
 }
 
 function imagePolicy(
@@ -63,12 +81,12 @@ function imagePolicy(
 
 const floorPolicies = Object.entries(floors).map(([name, floor]) =>
     imagePolicy({ name: `${name}-floor`, description: `Hard rule 1: ${name} ${floor} or newer.` }, (image, resource) => {
-        const version = image.buildArgs[versionArguments[name] as string] ?? dockerfileVersions(image.dockerfile)[name];
+        const version = dockerfileVersions(image.dockerfile ?? "", image.buildArgs)[name];
         return version === undefined ? [] : belowFloors(resource, { [name]: version });
     }),
 );
 
-export const imagePolicies: ResourceValidationPolicy[] = [
+export const imagePolicies: (ResourceValidationPolicy | StackValidationPolicy)[] = [
     ...floorPolicies,
     imagePolicy(
         { name: "every-stage-compiled", description: "Hard rule 2: no compiled stage is left out, but those that the stage table excepts with a reason." },
@@ -82,15 +100,30 @@ export const imagePolicies: ResourceValidationPolicy[] = [
             );
         },
     ),
-    imagePolicy({ name: "images-by-digest", description: "What an image is built from is named by digest." }, (image, name) =>
-        Object.entries(image.contexts)
-            .filter(([, location]) => location.startsWith("docker-image://") && !isDigestReference(location.slice("docker-image://".length)))
-            .map(([context, location]) => ({
-                path: `${name}.context.named.${context}`,
-                value: location,
-                wrong: "is not named by digest",
-                accepted: "docker-image://REPOSITORY@sha256:DIGEST",
-            })),
+    imagePolicy({ name: "dockerfile-inline", description: "The Dockerfile is given as text, which the other policies read." }, ({ dockerfile }, name) =>
+        dockerfile === undefined
+            ? [
+                  {
+                      path: `${name}.dockerfile.location`,
+                      wrong: "is a file, which no policy sees",
+                      accepted: "its text, as dockerfile.inline",
+                  },
+              ]
+            : [],
+    ),
+    imagePolicy(
+        { name: "images-by-digest", description: "What an image is built from is named by digest, in its contexts and in its Dockerfile." },
+        (image, name) => [
+            ...dockerfileImages(image, name),
+            ...Object.entries(image.contexts)
+                .filter(([, location]) => location.startsWith("docker-image://") && !isDigestReference(location.slice("docker-image://".length)))
+                .map(([context, location]) => ({
+                    path: `${name}.context.named.${context}`,
+                    value: location,
+                    wrong: "is not named by digest",
+                    accepted: "docker-image://REPOSITORY@sha256:DIGEST",
+                })),
+        ],
     ),
     imagePolicy(
         {
@@ -100,27 +133,25 @@ export const imagePolicies: ResourceValidationPolicy[] = [
             enforcementLevel: "advisory",
         },
         (image, name) => {
-            const base = argument(image, "BASE_IMAGE");
-            return base === undefined || isDigestReference(base)
-                ? []
-                : [{ path: `${name}.buildArgs.BASE_IMAGE`, value: base, wrong: "is unpinned", accepted: "NAME@sha256:DIGEST" }];
+            return values(image, "BASE_IMAGE")
+                .filter((base) => !isDigestReference(base))
+                .map((base) => ({ path: `${name}.buildArgs.BASE_IMAGE`, value: base, wrong: "is unpinned", accepted: "NAME@sha256:DIGEST" }));
         },
     ),
     imagePolicy({ name: "arm64-sm90a", description: "Built for linux/arm64 and sm_90a alone, a GH200's." }, (image, name) => {
-        const arch = argument(image, "CUDA_ARCH_LIST");
         return [
             ...image.platforms
                 .filter((platform) => platform !== "linux/arm64")
                 .map((platform) => ({ path: `${name}.platforms`, value: platform, wrong: "is not a GH200's platform", accepted: "linux/arm64" })),
-            ...(arch === undefined || arch === "9.0a"
-                ? []
-                : [{ path: `${name}.buildArgs.CUDA_ARCH_LIST`, value: arch, wrong: "is not a GH200's GPU architecture", accepted: "9.0a" }]),
+            ...values(image, "CUDA_ARCH_LIST")
+                .filter((arch) => arch !== "9.0a")
+                .map((arch) => ({ path: `${name}.buildArgs.CUDA_ARCH_LIST`, value: arch, wrong: "is not a GH200's GPU architecture", accepted: "9.0a" })),
         ];
     }),
     imagePolicy(
         { name: "no-stand-ins-in-production", description: "Nothing that is made of stand-ins is pushed to a registry that others can reach." },
         (image, name) => {
-            const standIns = [...Object.values(image.contexts), argument(image, "BASE_IMAGE") ?? ""].filter((from) => /(^|\/)(stand-in|sandbox)\//.test(from));
+            const standIns = [...Object.values(image.contexts), ...values(image, "BASE_IMAGE")].filter((from) => /(^|\/)(stand-in|sandbox)\//.test(from));
             return image.tags
                 .filter((tag) => standIns.length > 0 && !isLoopbackRegistry(tag))
                 .map((tag) => ({
@@ -140,6 +171,73 @@ export const imagePolicies: ResourceValidationPolicy[] = [
         (image, name) => [
             ...plaintextSecretProblems(`${name}.buildArgs`, image.buildArgs),
             ...plaintextSecretProblems(`${name}.context.named`, image.contexts),
+            ...plaintextSecretProblems(
+                `${name}.dockerfile`,
+                Object.fromEntries(dockerfileFacts(image.dockerfile ?? "").declared.map(({ name: of, value }) => [of, value])),
+            ),
         ],
     ),
+    {
+        name: "stages-of-this-stack",
+        description: "What takes a compiled stage's place comes from a repository that this stack pushes to, and is nobody else's image.",
+        enforcementLevel: "mandatory",
+        validateStack: ({ resources }, reportViolation) => {
+            const images = resources.flatMap((resource) => {
+                const facts = imageFacts(resource);
+                return facts === undefined
+                    ? []
+                    : [
+                          {
+                              ...facts,
+                              name: resource.name,
+                              urn: resource.urn,
+                              allTags: known(() => ({ text: JSON.stringify(resource.props.tags) })) !== undefined,
+                          },
+                      ];
+            });
+            // A preview that does not know where an image is pushed to leaves this to the update.
+            if (!images.every(({ allTags, tags }) => allTags || tags.length > 0)) {
+                return;
+            }
+            const own = new Set(images.flatMap(({ tags }) => tags).map(repositoryOf));
+            for (const { contexts, name, urn } of images) {
+                Object.entries(contexts)
+                    .filter(([context, location]) => context.startsWith("build-") && location.startsWith("docker-image://"))
+                    .filter(([, location]) => !own.has(repositoryOf(location.slice("docker-image://".length))))
+                    .forEach(([context, location]) => {
+                        const problem = {
+                            path: `${name}.context.named.${context}`,
+                            value: location,
+                            wrong: "is an image that this stack does not push",
+                            accepted: [...own].sort().join(", "),
+                        };
+                        reportViolation(problemLine(problem), urn);
+                    });
+            }
+        },
+    },
 ];
+
+function repositoryOf(reference: string): string {
+    const { host, repository } = normalised(reference);
+    return `${host}/${repository.replace(/:[^:/]+$/, "")}`;
+}
+
+/** Images and files that the Dockerfile itself takes from elsewhere. BASE_IMAGE is base-by-digest's matter. */
+function dockerfileImages({ dockerfile = "", contextNames, buildArgs }: ImageFacts, name: string): Problem[] {
+    if (contextNames === undefined) {
+        return [];
+    }
+    const { images, fetched } = dockerfileFacts(dockerfile, contextNames, buildArgs);
+    return [
+        ...images
+            .filter((image) => !/^\$\{?BASE_IMAGE\}?$/.test(image) && !isDigestReference(image))
+            .map((image) => ({ path: `${name}.dockerfile`, value: image, wrong: "is not named by digest", accepted: "REPOSITORY@sha256:DIGEST" })),
+        ...fetched.map((source) => ({
+            path: `${name}.dockerfile`,
+            value: source,
+            wrong: "is fetched by a name that may lead elsewhere tomorrow",
+            accepted: "ADD --checksum=sha256:DIGEST, or a git address with #COMMIT",
+        })),
+    ];
+}

@@ -1,5 +1,6 @@
 import { isOlder, lowestVersions } from "../image/versions";
 import type { Problem } from "../internal/errors";
+import { dockerfileFacts } from "./dockerfile";
 
 /** Versions by name: `vllm`, `torch`, `cuda`, and whatever else of an image has one. */
 export type Versions = Record<string, string>;
@@ -10,10 +11,16 @@ export const floors: Versions = lowestVersions;
 /** Build arguments of assets/vllm/Dockerfile that say a version; the build fails where the base or vLLM says another. */
 export const versionArguments: Record<string, string> = { cuda: "EXPECTED_CUDA", torch: "EXPECTED_TORCH", vllm: "VLLM_RELEASE" };
 
-/** The versions that a Dockerfile's ARG defaults declare. */
-export function dockerfileVersions(dockerfile: string): Versions {
-    const declared = Object.entries(versionArguments).map(([name, arg]) => [name, new RegExp(`^ARG ${arg}=(\\S+)`, "m").exec(dockerfile)?.[1]]);
-    return Object.fromEntries(declared.filter(([, version]) => version !== undefined)) as Versions;
+/** The versions that a Dockerfile declares, of several the lowest: any stage may use it. Build arguments take the place of those of ARG. */
+export function dockerfileVersions(dockerfile: string, buildArgs: Readonly<Record<string, string>> = {}): Versions {
+    const { declared } = dockerfileFacts(dockerfile);
+    const versions = Object.entries(versionArguments).map(([name, arg]) => {
+        const passed = buildArgs[arg];
+        const own = declared.filter((one) => one.name === arg && (one.by === "ENV" || passed === undefined)).map(({ value }) => value);
+        const [lowest] = [...(passed === undefined ? [] : [passed]), ...own].sort((a, b) => (isOlder(a, b) ? -1 : isOlder(b, a) ? 1 : 0));
+        return [name, lowest];
+    });
+    return Object.fromEntries(versions.filter(([, version]) => version !== undefined)) as Versions;
 }
 
 /** Whether a text can be compared as a version: `0.19.0`, `v3.6.0`, `26.03-py3`; a branch or commit cannot. */

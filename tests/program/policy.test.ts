@@ -1,6 +1,8 @@
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { factsPodSpec } from "../../components/node/factsPod";
+import { repositoryRoot } from "../support/stackFile";
 import { emptyBackend, ProgramCopy } from "../live/programCopy";
 import type { EngineEvent } from "../../tools/engine";
 
@@ -54,6 +56,24 @@ const gpuPod = (name: string, limit: string, request = limit) => {
     const gpu = { "nvidia.com/gpu": "1" };
     return pod(name, { resources: { limits: { memory: limit, ...gpu }, requests: { memory: request, ...gpu } } });
 };
+const kind = (type: string, name: string, spec: object) => ({
+    type: `kubernetes:${type}`,
+    name,
+    inputs: { apiVersion: type.split(":")[0]!.replace(/^core\//, ""), kind: type.split(":")[1], metadata: { name, namespace: "vllm" }, ...spec },
+});
+const anyPod = (container: object, spec: object = {}) => ({ containers: [{ name: "vllm", image: `example.com/vllm@${digest}`, ...container }], ...spec });
+/** The node's probe as the component makes it, under another name. */
+const probe = (name: string, change: object = {}) =>
+    kind("core/v1:Pod", name, {
+        spec: {
+            ...factsPodSpec({
+                script: fs.readFileSync(path.join(repositoryRoot, "assets/node/facts"), "utf8"),
+                image: `example.com/tools@${digest}`,
+                gpuProduct: "NVIDIA-GH200-480GB",
+            }),
+            ...change,
+        },
+    });
 const builder = (name: string, inputs: object) => ({ type: "gh200-vllm:index:RemoteBuilder", name, inputs });
 const node = { type: "gh200-vllm:index:Gh200Node", name: "node", inputs: { podLimitMiB: 4096 } };
 
@@ -66,8 +86,15 @@ interface Case {
 const cases: Case[] = [
     {
         policy: "cuda-floor",
-        passes: [image("cuda-13", {}, "ARG EXPECTED_CUDA=13.2\nFROM scratch\n")],
-        fails: [image("cuda-12", {}, "ARG EXPECTED_CUDA=12.9\nFROM scratch\n")],
+        passes: [image("cuda-13", {}, "ARG EXPECTED_CUDA=13.2\nFROM scratch\nARG EXPECTED_CUDA\n")],
+        fails: [
+            image("cuda-12", {}, "ARG EXPECTED_CUDA=12.9\nFROM scratch\n"),
+            image("cuda-12-lower-case", {}, "arg EXPECTED_CUDA=12.9\nFROM scratch\n"),
+            image("cuda-12-beside-others", {}, "ARG A=1 EXPECTED_CUDA=12.9\nFROM scratch\n"),
+            image("cuda-12-quoted", {}, 'ARG EXPECTED_CUDA="12.9"\nFROM scratch\n'),
+            image("cuda-12-in-a-stage", {}, "ARG EXPECTED_CUDA=13.2\nFROM scratch\nARG EXPECTED_CUDA=12.9\n"),
+            image("cuda-12-by-ENV", { buildArgs: { EXPECTED_CUDA: "13.2" } }, "FROM scratch\nENV EXPECTED_CUDA 12.9\n"),
+        ],
         says: "cuda-12.cuda: 12.9: is below the floor; accepted: 13 or newer",
     },
     {
@@ -92,8 +119,24 @@ const cases: Case[] = [
     },
     {
         policy: "images-by-digest",
-        passes: [image("pinned", context({ "build-vllm": `docker-image://example.com/stages@${digest}` }))],
-        fails: [image("by-tag", context({ release: "docker-image://example.com/stages:latest" }))],
+        passes: [
+            image("pinned", context({ "build-vllm": `docker-image://example.com/stages@${digest}` })),
+            image(
+                "pinned-in-its-text",
+                { ...context({ wheels: "assets/left-out" }), buildArgs: { BASE_IMAGE: `nvcr.io/nvidia/pytorch@${digest}` } },
+                `FROM example.com/a@${digest} AS one\nFROM \${BASE_IMAGE} AS two\nFROM one\nCOPY --from=two a .\nCOPY --from=wheels a .\nADD --checksum=${digest} https://example.com/a .\n`,
+            ),
+        ],
+        fails: [
+            image("by-tag", context({ release: "docker-image://example.com/stages:latest" })),
+            image("from-a-tag", {}, "FROM ubuntu:latest\n"),
+            image("from-a-variable", { buildArgs: { TAG: "24.04" } }, "ARG TAG=x\nFROM ubuntu:${TAG}\n"),
+            image("copied-from-a-tag", {}, "FROM scratch\nCOPY --chown=1 --from=busybox:latest /bin/sh /sh\n"),
+            image("mounted-from-a-tag", {}, "FROM scratch\nRUN --mount=type=bind,from=busybox:latest,target=/b true\n"),
+            image("read-by-a-tag", {}, "# syntax=docker/dockerfile:1\nFROM scratch\n"),
+            image("fetched", {}, "FROM scratch\nADD https://example.com/a.tar /\n"),
+            image("fetched-by-branch", {}, "FROM scratch\nADD git@example.com:a/b.git#main /\n"),
+        ],
         says: "by-tag.context.named.release: docker-image://example.com/stages:latest: is not named by digest",
     },
     {
@@ -119,22 +162,60 @@ const cases: Case[] = [
         passes: [image("no-secret", { buildArgs: { MAX_JOBS: "4", TOKENIZERS_PARALLELISM: "true" } })],
         fails: [
             image("token", { buildArgs: { GITHUB_TOKEN: "abc" } }),
+            image("token-as-user", context({ "src-vllm": "https://ghtoken@example.com/vllm.git#cmm" })),
+            image("token-in-parameters", context({ "src-vllm": "https://example.com/vllm.git?access_token=abc#cmm" })),
+            image("token-in-its-text", {}, "ARG GITHUB_TOKEN=abc\nFROM scratch\n"),
             image("password", context({ "src-vllm": "https://me:secret@example.com/vllm.git#cmm" })),
         ],
         says: "token.buildArgs.GITHUB_TOKEN: holds a secret as plain text",
     },
     {
+        policy: "dockerfile-inline",
+        passes: [image("inline")],
+        fails: [
+            image("in-a-file", { dockerfile: { location: "old.Dockerfile" } }),
+            image("in-the-context", { dockerfile: undefined, context: { location: "old" } }),
+        ],
+        says: "in-a-file.dockerfile.location: is a file, which no policy sees; accepted: its text, as dockerfile.inline",
+    },
+    {
+        policy: "stages-of-this-stack",
+        passes: [image("stage", { tags: ["example.com/stages:build-vllm-1"] })],
+        fails: [image("anybodys", context({ "build-vllm": `docker-image://mallory.example/stages@${digest}` }))],
+        says: "anybodys.context.named.build-vllm: docker-image://mallory.example/stages@sha256:",
+    },
+    {
         policy: "pods-by-digest",
         passes: [pod("by-digest")],
-        fails: [pod("latest", { image: "vllm/vllm-openai:latest" })],
+        fails: [
+            pod("latest", { image: "vllm/vllm-openai:latest" }),
+            pod("image-volume", {}, { volumes: [{ name: "model", image: { reference: "example.com/model:latest" } }] }),
+            kind("core/v1:ReplicationController", "controller", { spec: { template: { spec: anyPod({ image: "vllm:latest" }) } } }),
+            kind("core/v1:PodTemplate", "template", { template: { spec: anyPod({ image: "vllm:latest" }) } }),
+            kind("leaderworkerset.x-k8s.io/v1:LeaderWorkerSet", "workers", {
+                spec: { leaderWorkerTemplate: { size: 2, leaderTemplate: { spec: anyPod({}) }, workerTemplate: { spec: anyPod({ image: "vllm:latest" }) } } },
+            }),
+        ],
         says: "latest.vllm.image: vllm/vllm-openai:latest: is not named by digest",
     },
     {
         policy: "no-privileged-pod",
-        passes: [pod("modest", { securityContext: { capabilities: { drop: ["ALL"] } } }), pod("gh200-node-facts", { securityContext: { privileged: true } })],
+        passes: [pod("modest", { securityContext: { capabilities: { drop: ["ALL"] } } }), probe("gh200-node-facts"), probe("another-node-facts")],
         fails: [
             pod("privileged", { securityContext: { privileged: true } }),
             pod("host", {}, { hostPID: true }),
+            pod("gh200-node-facts", { securityContext: { privileged: true } }),
+            probe("looks-like-the-probe", { hostNetwork: true }),
+            pod("root", { securityContext: { runAsUser: 0 } }),
+            pod("all-root", {}, { securityContext: { runAsUser: 0 } }),
+            pod("perhaps-root", { securityContext: { runAsNonRoot: false } }),
+            pod("unconfined", { securityContext: { seccompProfile: { type: "Unconfined" } } }),
+            pod("no-apparmor", {}, { securityContext: { appArmorProfile: { type: "Unconfined" } } }),
+            pod("host-port", { ports: [{ containerPort: 8000, hostPort: 80 }] }),
+            pod("unmasked", { securityContext: { procMount: "Unmasked" } }),
+            kind("leaderworkerset.x-k8s.io/v1:LeaderWorkerSet", "privileged-workers", {
+                spec: { leaderWorkerTemplate: { size: 2, workerTemplate: { spec: anyPod({ securityContext: { privileged: true } }) } } },
+            }),
             pod("folder", {}, { volumes: [{ name: "root", hostPath: { path: "/" } }] }),
         ],
         says: "privileged.vllm.securityContext.privileged: true: is privileged; accepted: false",
@@ -142,7 +223,13 @@ const cases: Case[] = [
     {
         policy: "no-plaintext-secret-in-pod",
         passes: [pod("referred", { env: [{ name: "HF_TOKEN", valueFrom: { secretKeyRef: { name: "hf", key: "token" } } }] })],
-        fails: [pod("plain", { env: [{ name: "HF_TOKEN", value: "hf_abc" }] })],
+        fails: [
+            pod("plain", { env: [{ name: "HF_TOKEN", value: "hf_abc" }] }),
+            pod("in-an-address", { env: [{ name: "INDEX", value: "https://ghtoken@example.com/simple" }] }),
+            pod("in-parameters", { env: [{ name: "INDEX", value: "https://example.com/?private_token=abc" }] }),
+            pod("by-its-looks", { env: [{ name: "X", value: `hf_${"a".repeat(34)}` }] }),
+            pod("in-an-argument", { args: ["--api-key", `sk-${"a".repeat(30)}`] }),
+        ],
         says: "plain.vllm.env.HF_TOKEN: holds a secret as plain text",
     },
     {
@@ -173,6 +260,9 @@ beforeAll(async () => {
     backend = await emptyBackend();
     program = new ProgramCopy(backend.env);
     fs.writeFileSync(path.join(program.folder, "index.ts"), PROGRAM);
+    fs.writeFileSync(path.join(program.folder, "old.Dockerfile"), "ARG EXPECTED_CUDA=12.9\nFROM scratch\n");
+    fs.mkdirSync(path.join(program.folder, "old"));
+    fs.writeFileSync(path.join(program.folder, "old/Dockerfile"), "ARG EXPECTED_CUDA=12.9\nFROM scratch\n");
     await program.pulumi(["stack", "init", "policies"]);
     seen.all = await preview([node, ...cases.flatMap(({ passes, fails }) => [...passes, ...fails])]);
     seen.passing = await preview([node, ...cases.flatMap(({ passes }) => passes)]);

@@ -21,7 +21,7 @@ test.each(rows.map(([attack = "", triedBy = ""]) => [attack, triedBy]))("%s", (_
     const text = fs.readFileSync(path.join(repositoryRoot, file), "utf8");
     // As a test's own title, or the name of a row of its table.
     expect(
-        [`test("${title}"`, `"${title}",`].some((wanted) => text.includes(wanted)),
+        [`test("${title}"`, `"${title}",`, `("${title}")`].some((wanted) => text.includes(wanted)),
         triedBy,
     ).toBe(true);
 });
