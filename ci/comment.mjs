@@ -48,7 +48,7 @@ let existing;
 for (let page = 1; existing === undefined; page += 1) {
     const comments = await call("GET", `/issues/${number}/comments?per_page=100&limit=100&page=${page}`);
     // Anybody can write the marker into a comment of their own; a bot's is the one that was made here.
-    existing = comments.find((comment) => comment.body.startsWith(marker) && (comment.user?.type ?? "Bot") === "Bot");
+    existing = comments.find((comment) => comment.body.startsWith(marker) && comment.user?.type === "Bot");
     if (comments.length < 100) {
         break;
     }

@@ -22,7 +22,7 @@ interface Step {
 interface Workflow {
     on: Record<string, unknown>;
     permissions: Record<string, string>;
-    jobs: Record<string, { permissions?: Record<string, string>; env?: Record<string, string>; environment?: string; steps: Step[] }>;
+    jobs: Record<string, { permissions?: Record<string, string>; env?: Record<string, string>; environment?: string; if?: string; steps: Step[] }>;
 }
 const files = [".github/workflows", ".gitea/workflows"].flatMap((folder) =>
     fs.readdirSync(path.join(repositoryRoot, folder)).map((name) => path.join(folder, name)),
@@ -66,9 +66,7 @@ describe("the workflows", () => {
         const granted = [permissions, ...Object.values(jobs).map((job) => job.permissions ?? {})].flatMap((map) => Object.entries(map));
         const writes = granted.filter(([, level]) => level !== "read").map(([scope]) => scope);
         expect(writes.every((scope) => scope === "pull-requests")).toBe(true);
-        expect(file.endsWith("comment.yml") || file === ".gitea/workflows/pull-request.yml" ? writes : writes.length).toEqual(
-            writes.length === 0 ? 0 : ["pull-requests"],
-        );
+        expect(writes).toEqual(file.endsWith("comment.yml") ? ["pull-requests"] : []);
         expect(fs.readFileSync(path.join(repositoryRoot, file), "utf8")).not.toMatch(/git (commit|push)|contents: write|pull_request_target/);
     });
 
@@ -78,6 +76,38 @@ describe("the workflows", () => {
         for (const file of files.filter((name) => name.endsWith("update.yml"))) {
             expect(Object.keys(workflows[file]!.on)).toEqual(["workflow_dispatch"]);
         }
+    });
+
+    test("that hold secrets run on a protected branch alone, and in GitHub in an environment", () => {
+        for (const file of files.filter((name) => /(update|drift)\.yml$/.test(name))) {
+            for (const job of Object.values(workflows[file]!.jobs)) {
+                expect(job.if, file).toBe(file.startsWith(".github") ? "github.ref_protected" : "github.ref == 'refs/heads/main'");
+                expect(job.environment !== undefined, file).toBe(file.startsWith(".github"));
+            }
+        }
+    });
+
+    test("that may write run no code of a pull request", () => {
+        for (const file of files.filter((name) => JSON.stringify(workflows[name]).includes('"write"'))) {
+            expect(Object.keys(workflows[file]!.on), file).toEqual(["workflow_run"]);
+            expect(steps(file).filter(({ uses, with: given }) => uses?.includes("checkout") && given?.ref !== undefined)).toEqual([]);
+        }
+    });
+
+    test("of Jenkins give credentials to main alone, and what is not reviewed an agent of its own", () => {
+        const stages = fs.readFileSync(path.join(repositoryRoot, "Jenkinsfile"), "utf8").split("stage('").slice(1);
+        const withCredentials = stages.filter((stage) => stage.includes("withCredentials"));
+        expect(withCredentials.map((stage) => stage.split("'")[0])).toEqual(["Preview", "Approval"]);
+        for (const stage of withCredentials) {
+            expect(stage).toMatch(/branch 'main'(;|\n)\s*not \{ changeRequest\(\) \}/);
+        }
+        const all = fs.readFileSync(path.join(repositoryRoot, "Jenkinsfile"), "utf8");
+        expect(all).toContain("env.BRANCH_NAME == 'main' && env.CHANGE_ID == null ? 'gh200-release' : 'gh200-unreviewed'");
+    });
+
+    test("install packages without their scripts, and update with the policies", () => {
+        expect(fs.readFileSync(path.join(repositoryRoot, "tools/prepare.mjs"), "utf8")).toContain('["ci", "--ignore-scripts"');
+        expect(fs.readFileSync(path.join(repositoryRoot, "ci/up"), "utf8")).toMatch(/pulumi -- up .*--policy-pack policy/);
     });
 
     test("of a forge differ from the other's in nothing but the forge", () => {
@@ -242,6 +272,7 @@ describe("the pull request's steps", () => {
 
     test("update the comment that is there, and not one of a person who copied its marker", async () => {
         const { url, seen } = await forge("a".repeat(40), [
+            { id: 3, body: comment },
             { id: 1, body: comment, user: { type: "User" } },
             { id: 2, body: comment, user: { type: "Bot" } },
         ]);
