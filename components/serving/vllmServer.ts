@@ -110,6 +110,9 @@ export class VllmServer extends pulumi.ComponentResource {
             customTimeouts: { create: timeout, update: timeout },
             // The new pod waits for the GPU that the old one holds, also where the namespace or the name is another one.
             deleteBeforeReplace: true,
+            // Of the other kind it is the same server, so that the engine replaces it and does not make the new one beside the old one.
+            aliases: [{ type: manyNodes ? "kubernetes:apps/v1:Deployment" : "kubernetes:leaderworkerset.x-k8s.io/v1:LeaderWorkerSet" }],
+            replaceOnChanges: ["kind"],
             dependsOn: [account, ...secrets, ...(cache === undefined ? [] : [cache])],
         };
         const served = { ...metadata(), annotations: { ...metadata().annotations, "pulumi.com/waitFor": everyReplicaServes } };

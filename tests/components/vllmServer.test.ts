@@ -79,6 +79,7 @@ test("a server is exactly these objects, all its children", async () => {
 test("its deployment replaces the pod that holds the only GPU, and waits as long as a start may take", async () => {
     server({ modelGiB: 15 });
     await recorder.settled();
+    expect(recorder.only(kinds.deployment, "vllm")).toMatchObject({ deleteBeforeReplace: true, replaceOnChanges: ["kind"] });
     expect(recorder.only(kinds.deployment, "vllm").inputs).toMatchObject({
         metadata: { name: "vllm", namespace: "vllm", labels },
         spec: {
