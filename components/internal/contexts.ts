@@ -29,7 +29,8 @@ export function materialise(root: string, relativePaths: readonly string[], dock
     const files = contextFiles(root, relativePaths, ignoreRules(root, dockerfile));
     const hash = hashFiles(root, files);
     const target = path.join(contextsFolder, hash);
-    if (!fs.existsSync(target)) {
+    if (!holds(target, files, hash)) {
+        fs.rmSync(target, { recursive: true, force: true });
         const staging = `${target}.${process.pid}`;
         fs.mkdirSync(staging, { recursive: true });
         files.forEach((file) => copy(path.join(root, file), path.join(staging, file)));
@@ -45,6 +46,17 @@ export function materialise(root: string, relativePaths: readonly string[], dock
         }
     }
     return target;
+}
+
+/** Whether a folder has these files and no others: its name alone is what anybody can write. */
+function holds(folder: string, files: readonly string[], hash: string): boolean {
+    if (!fs.existsSync(folder)) {
+        return false;
+    }
+    const expected = new Set(files.map((file) => path.normalize(file)));
+    const found = fs.readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => !entry.isDirectory());
+    const only = found.every((entry) => expected.has(path.relative(folder, path.join(entry.parentPath, entry.name))));
+    return only && files.every((file) => fs.lstatSync(path.join(folder, file), { throwIfNoEntry: false }) !== undefined) && hashFiles(folder, files) === hash;
 }
 
 function copy(from: string, to: string): void {

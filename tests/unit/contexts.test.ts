@@ -41,6 +41,23 @@ describe("a materialised context", () => {
         expect(fs.readFileSync(path.join(context, "src/deep/b.txt"), "utf8")).toBe("b\n");
     });
 
+    test.each<[string, (context: string) => void]>([
+        ["a file changed under the name of another content", (context) => fs.writeFileSync(path.join(context, "a.txt"), "poison")],
+        ["a file added under the name of another content", (context) => fs.writeFileSync(path.join(context, "sitecustomize.py"), "poison")],
+        ["a file that no listing shows", (context) => writeTree(context, { "__pycache__/a.pyc": "poison" })],
+        ["a file that became a link", (context) => (fs.rmSync(path.join(context, "a.txt")), fs.symlinkSync("/etc/passwd", path.join(context, "a.txt")))],
+        ["a file that was taken away", (context) => fs.rmSync(path.join(context, "a.txt"))],
+        ["a file that may be run", (context) => fs.chmodSync(path.join(context, "a.txt"), 0o755)],
+    ])("is made anew where its folder holds %s", (_, poison) => {
+        program();
+        const context = materialise("src", ["."]);
+        const before = modes(context);
+        poison(context);
+        expect(materialise("src", ["."])).toBe(context);
+        expect(modes(context)).toEqual(before);
+        expect(fs.readFileSync(path.join(context, "a.txt"), "utf8")).toBe(fs.readFileSync("src/a.txt", "utf8"));
+    });
+
     test("has the same modes whatever the umask was", () => {
         program();
         fs.chmodSync("src/a.txt", 0o600);

@@ -91,3 +91,7 @@ test("the verification runs in the assembled image and has no other base", () =>
     expect(slice.provided).toEqual({ cmm: ["."] });
     expect(slice.text.match(/^FROM .*$/gim)).toEqual([expect.stringMatching(/^FROM cmm AS verify$/i)]);
 });
+
+test("ccache knows a compiler by its content: whoever else writes the cache can give another one the same time and size", () => {
+    expect(text).toMatch(/^ENV CCACHE_DIR=\S+ CCACHE_COMPILERCHECK=content$/m);
+});
