@@ -202,15 +202,18 @@ function credentials(
     opts: pulumi.CustomResourceOptions,
 ): pulumi.Resource[] {
     const config = pulumi.all([resolved.registryHost, resolved.pullUsername, resolved.pullPassword]).apply((of) => dockerConfigJson(...of));
-    const secret = (suffix: string, content: Pick<SecretArgs, "type" | "stringData">, more: pulumi.CustomResourceOptions = {}) =>
+    const secret = (suffix: string, content: Pick<SecretArgs, "type" | "stringData" | "data">, more: pulumi.CustomResourceOptions = {}) =>
         new Secret(`${name}${suffix}`, { metadata: metadata(suffix), ...content }, { ...opts, ...more });
-    // The key is drawn anew at each run and kept as it was first written. A preview knows none: an update plan would hold the next run to it.
-    const drawn = pulumi.runtime.isDryRun() ? (pulumi.output(pulumi.unknown) as unknown as pulumi.Output<string>) : randomBytes(32).toString("hex");
+    // The key is drawn anew at each run and kept as it was first written, as `data`: the provider's state has no `stringData` that could be kept.
+    // A preview knows none: an update plan would hold the next run to it.
+    const drawn = pulumi.runtime.isDryRun()
+        ? (pulumi.output(pulumi.unknown) as unknown as pulumi.Output<string>)
+        : Buffer.from(randomBytes(32).toString("hex")).toString("base64");
     return [
         ...(args.existingPullSecret === undefined
             ? [secret("-pull", { type: "kubernetes.io/dockerconfigjson", stringData: { ".dockerconfigjson": pulumi.secret(config) } })]
             : []),
-        ...(args.apiKey === undefined ? [secret("-api-key", { stringData: { [apiKeyEntry]: pulumi.secret(drawn) } }, { ignoreChanges: ["stringData"] })] : []),
+        ...(args.apiKey === undefined ? [secret("-api-key", { data: { [apiKeyEntry]: pulumi.secret(drawn) } }, { ignoreChanges: ["data"] })] : []),
         ...(args.hfToken === undefined ? [] : [secret("-hf", { stringData: { token: pulumi.secret(resolved.hfToken) } })]),
     ];
 }

@@ -13,7 +13,7 @@ import type { Answer } from "./programCopy";
 
 // One sandbox for the whole file, and its tests in order: each starts from what the one before left.
 const MINUTE = 60_000;
-const RESOURCES = 38;
+const RESOURCES = 40;
 const IMAGES = ["triton", "triton-kernels", "flashinfer", "lmcache", "flash-attention", "vllm", "infinistore", "managed-alloc"].map(
     (stage) => `gh200-build-${stage}`,
 );

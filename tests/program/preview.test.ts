@@ -22,7 +22,7 @@ afterAll(() => {
 
 describe("pulumi preview of gh200 with no daemon, builder, registry or cluster", () => {
     test("shows the full plan", () => {
-        expect(preview.output).toContain("+ 39 to create");
+        expect(preview.output).toContain("+ 41 to create");
         expect(preview.status).toBe(0);
     });
 
