@@ -58,9 +58,15 @@ export function zodProblems(path: string, error: z.ZodError | undefined, value: 
                 value: found,
                 wrong: missing ? "is missing" : wrong,
                 ...(accepted !== undefined && { accepted }),
+                ...(!missing && issue.code === "invalid_type" && issue.expected === "string" && textFix(found)),
             },
         ];
     });
+}
+
+/** A commit like `93e928824` is a number to YAML, one beyond what a number can be; `on` and `no` are truth values to the YAML of Pulumi. */
+function textFix(found: unknown): { fix?: string } {
+    return typeof found === "object" && found !== null ? {} : { fix: "put it in quotes, so that it is read as text" };
 }
 
 function checked(path: string, schema: z.ZodType, value: unknown): unknown {

@@ -119,7 +119,7 @@ describe("npm run pins", () => {
 function stackWith(commits: Record<string, string> = {}, refs: Record<string, string> = {}): string {
     const entries = sources.map((name) => {
         const commit = commits[name] === undefined ? "" : `\n      commit: ${commits[name]}`;
-        const ofVllm = name === "src-vllm" ? `\n      contains: ${root.slice(0, 9)}` : "";
+        const ofVllm = name === "src-vllm" ? `\n      contains: "${root.slice(0, 9)}"` : "";
         return `    ${name}:\n      repository: ${server.address}/${name}.git\n      ref: ${refs[name] ?? (ofVllm ? "main" : "v1")}${commit}${ofVllm}`;
     });
     return [

@@ -1,5 +1,6 @@
 import * as pulumi from "@pulumi/pulumi";
 import { beforeEach, describe, expect, test } from "vitest";
+import { parse } from "yaml";
 import { loadConfig } from "../../components/config/load";
 import { refusal } from "../support/refusal";
 import { stackConfig } from "../support/stackFile";
@@ -144,6 +145,15 @@ describe("a wrong configuration", () => {
     test("with a source that has both folder and commit is refused", () => {
         const both = { "src-vllm": { path: "vllm", commit: "0".repeat(40) } };
         expect(refusal(() => load({ "gh200-vllm:sources": both })).map((line) => line.split(": ").at(0))).toEqual(["gh200-vllm:sources.src-vllm"]);
+    });
+
+    // The first is more than a number can be, and so null; the second loses its zero.
+    test.each([
+        ["contains: 93e928824", "gh200-vllm:sources.src-vllm.contains: null: is no string; accepted: a string; put it in quotes, so that it is read as text"],
+        ["ref: 1.10", "gh200-vllm:sources.src-vllm.ref: 1.1: is no string; accepted: a string; put it in quotes, so that it is read as text"],
+    ])("whose text YAML takes for a number (%s) says how to write it", (line, said) => {
+        const source = parse(line) as object;
+        expect(refusal(() => load({ "gh200-vllm:sources": { "src-vllm": source } }))).toContain(said);
     });
 
     test("of another project's namespace is none of ours", () => {

@@ -29,7 +29,7 @@ describe("resolve", () => {
             "part.extra: is no input of this component; accepted: size, mode, names",
             "part.size: -1: is not positive; accepted: 1 or more",
             "part.mode: c: is not accepted; accepted: a or b",
-            "part.names.0: 1: is no string; accepted: a string",
+            "part.names.0: 1: is no string; accepted: a string; put it in quotes, so that it is read as text",
         ]);
     });
 
