@@ -10,11 +10,10 @@ for the host memory that it holds. A kind that does not come up is recorded with
 import json
 import random
 import sys
-import time
 from pathlib import Path
 
 from pairs import compare
-from serve import GIB, NATIVE, ROOT, VOCABULARY, Server, card, make_model, prompts
+from serve import GIB, NATIVE, ROOT, VOCABULARY, Server, card, interleaved, make_model, prompts
 
 WINDOW, SECONDS = 33, 5
 SHAPES = ((1, 2000), (2, 4000))
@@ -64,17 +63,8 @@ def measure(native: Server, ours: Server, long: int) -> dict:
     result, dice = {"fits": {}}, random.Random(1)
     servers = {"native": native, "native again": native, "contexts": ours}
     for batch, context in SHAPES:
-        asked, steps, equal = prompts(batch, context), {n: [] for n in servers}, []
-        for server in (native, ours):
-            server.step_ms(asked, 9)
-        reference = native.complete(asked, WINDOW)[1]
-        until = time.time() + SECONDS
-        while time.time() < until or len(steps["native"]) < 9:
-            for name in dice.sample(list(servers), len(servers)):
-                step, _, ids = servers[name].step_ms(asked, WINDOW)
-                steps[name].append(round(step, 5))
-                if name == "contexts":
-                    equal += [a == b for a, b in zip(ids, reference, strict=True)]
+        found = interleaved(servers, list(servers), prompts(batch, context), WINDOW, SECONDS, dice)
+        steps, equal = found["step_ms"], found["equal"]["contexts"]
         result["fits"][f"{batch} x {context}"] = {n: compare(steps["native"][1:], steps[n][1:]) for n in ("native again", "contexts")} | {"equal": [sum(equal), len(equal)], "step_ms": steps}
     made, asked = {}, prompts(1, long, 3)
     for name, server in (("native", native), ("contexts", ours)):

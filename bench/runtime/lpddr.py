@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pairs import compare
-from serve import GIB, NATIVE, Server, card, make_model, prompts, write_weights
+from serve import GIB, NATIVE, Server, card, interleaved, make_model, prompts, write_weights
 from serve_context import refused
 
 LAYERS, KV_HEADS, INNER = 16, 8, 11008
@@ -35,19 +35,11 @@ WEIGHTS_GIB = 5.95  # what the model's weights took, with the roundings of the c
 def fits(servers: dict[str, Server], seconds: float, dice: random.Random) -> dict:
     result, columns = {}, ["native", "native again", "native with a tier", "contexts", "prefixes"]
     for batch, context in SHAPES:
-        asked, steps, equal = prompts(batch, context), {n: [] for n in columns}, {n: [] for n in columns}
-        for name in columns[:1] + columns[2:]:
-            servers[name].step_ms(asked, 9)  # the prompts are in the prefix cache from here on
-        reference = servers["native"].complete(asked, WINDOW)[1]
-        until = time.time() + seconds
-        while time.time() < until or len(steps["native"]) < 9:
-            for name in dice.sample(columns, len(columns)):
-                step, _, ids = servers[name.removesuffix(" again")].step_ms(asked, WINDOW)
-                steps[name].append(round(step, 5))
-                equal[name] += [a == b for a, b in zip(ids, reference, strict=True)]
+        found = interleaved(servers, columns, prompts(batch, context), WINDOW, seconds, dice)
+        steps = found["step_ms"]
         result[f"{batch} x {context}"] = {
             "against_native": {n: compare(steps["native"][1:], steps[n][1:]) for n in columns[1:]},
-            "sequences_equal_to_native": {n: [sum(e), len(e)] for n, e in equal.items()}, "step_ms": steps}
+            "sequences_equal_to_native": {n: [sum(e), len(e)] for n, e in found["equal"].items()}, "step_ms": steps}
     return result
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -220,6 +221,25 @@ class Server:
 
 def prompts(batch: int, length: int, salt: int = 0) -> list[list[int]]:
     return [[(i * 37 + j * 11 + salt * 101) % (VOCABULARY - 10) + 5 for j in range(length)] for i in range(batch)]
+
+
+def interleaved(servers: dict[str, Server], columns: list[str], asked: list[list[int]], window: int, seconds: float, dice: random.Random) -> dict[str, dict[str, list]]:
+    """Rounds for so many seconds, nine at least, each with every column once in an order drawn at random: step and wall milliseconds, and what equals native's tokens.
+
+    A column names its server; «native again» is native measured once more, the comparison's own noise.
+    """
+    steps, walls, equal = ({name: [] for name in columns} for _ in range(3))
+    for server in {name.removesuffix(" again") for name in columns}:
+        servers[server].step_ms(asked, 9)  # the prompts are in the prefix cache from here on
+    reference = servers["native"].complete(asked, window)[1]
+    until = time.time() + seconds
+    while time.time() < until or len(steps["native"]) < 9:
+        for name in dice.sample(columns, len(columns)):
+            step, wall, ids = servers[name.removesuffix(" again")].step_ms(asked, window)
+            steps[name].append(round(step, 5))
+            walls[name].append(round(wall, 5))
+            equal[name] += [a == b for a, b in zip(ids, reference, strict=True)]
+    return {"step_ms": steps, "wall_ms": walls, "equal": equal}
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from pairs import compare
-from serve import GIB, INNER, KV_HEADS, LAYERS, NATIVE, Server, card, make_model, prompts, write_weights
+from serve import GIB, INNER, KV_HEADS, LAYERS, NATIVE, Server, card, interleaved, make_model, prompts, write_weights
 
 # 64 sequences of 4,000 + 97 tokens at 28 KiB a token are 7.0 GiB.
 KV_GIB, BESIDE_KV_GIB = 7.5, 12.5
@@ -24,17 +24,8 @@ WINDOW = 33  # tokens: 0.17 to 0.3 s
 
 
 def measure(servers: dict[str, Server], columns: list[str], batch: int, context: int, seconds: float, dice: random.Random) -> dict:
-    asked, steps, walls, equal = prompts(batch, context), {n: [] for n in columns}, {n: [] for n in columns}, {n: [] for n in columns}
-    for server in servers.values():
-        server.step_ms(asked, 9)  # the prompts are in the prefix cache from here on
-    reference = servers["native"].complete(asked, WINDOW)[1]
-    until = time.time() + seconds
-    while time.time() < until or len(steps["native"]) < 9:
-        for name in dice.sample(columns, len(columns)):
-            step, wall, ids = servers[name.removesuffix(" again")].step_ms(asked, WINDOW)
-            steps[name].append(round(step, 5))
-            walls[name].append(round(wall, 5))
-            equal[name] += [a == b for a, b in zip(ids, reference, strict=True)]
+    found = interleaved(servers, columns, prompts(batch, context), WINDOW, seconds, dice)
+    steps, walls, equal = found["step_ms"], found["wall_ms"], found["equal"]
     return {"against_native": {n: compare(steps["native"][1:], steps[n][1:]) for n in columns[1:]}, "by_the_clients_clock": {n: compare(walls["native"][1:], walls[n][1:]) for n in columns[1:]},
             # Requests join a batch in an order that HTTP decides, which changes the kernels' rounding: native against itself is the measure here.
             "sequences_equal_to_native": {n: [sum(e), len(e)] for n, e in equal.items()}, "step_ms": steps, "wall_ms": walls}

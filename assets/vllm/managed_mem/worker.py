@@ -122,12 +122,12 @@ class ManagedWorker(Worker):
             kv = min(most, theirs)
         else:
             kv = most
-        if kv <= 0 < most:
+        if layers and kv <= 0 < most:
             refuse(
                 f"--gpu-memory-utilization: {self.cache_config.gpu_memory_utilization}: leaves nothing for the KV cache beside the weights and what others use; "
                 f"accepted: more, or none: then the budgets leave {format_size(most)}; raise it or leave it out"
             )
-        if most <= 0:
+        if layers and most <= 0:  # a model without a cache needs no room for one
             refuse(
                 f"KV cache: {format_size(hbm)} HBM and {format_size(host)} host are left beside the weights; accepted: more than {format_size(plan.kv_rounding(layers, SEGMENT_ROUNDING))}; "
                 "raise MANAGED_MEM_HBM or MANAGED_MEM_HOST"
