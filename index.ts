@@ -5,11 +5,14 @@ import { stackChange } from "./approval/stackChange";
 import { loadConfig } from "./components/config/load";
 import { platformArgs, platformProviders } from "./components/config/platformArgs";
 import { CmmPlatform } from "./components/platform/cmmPlatform";
+import { settlePlatform } from "./components/platform/cmmPlatformArgs";
+import { registryHook } from "./components/platform/registryChecks";
 
 export = async () => {
     const config = loadConfig();
     const args = platformArgs(config);
-    const change = await stackChange(config);
+    const registry = registryHook("registry", settlePlatform(args));
+    const change = await stackChange(config, registry === undefined ? [] : [registry]);
     const providers = platformProviders(config);
     // Their processes start while the platform is planned.
     await setImmediate();

@@ -44,8 +44,10 @@ export interface StackChange {
  * Says what this run changes, and refuses an update that nobody approved, before its first resource.
  *
  * A preview only says so. On a stack without approvals it does not wait for the answer either.
+ *
+ * @param before what an update must pass before its approval counts as used.
  */
-export async function stackChange(config: StackConfig): Promise<StackChange> {
+export async function stackChange(config: StackConfig, before: pulumi.ResourceHook[] = []): Promise<StackChange> {
     const versions = declaredVersions(config);
     refuse(belowFloors("version", versions));
     const judged = judgeRun(config, versions);
@@ -69,7 +71,11 @@ export async function stackChange(config: StackConfig): Promise<StackChange> {
     if (verdict.attempt === undefined) {
         return { first: [], rollback, mayBeDestroyed: mayBeDestroyed(request), ...expectedDigests, complete: (...last) => remember(judged, last, []) };
     }
-    const first = new pulumi.Stash(approvalResource, { input: { ...verdict.attempt } }, { hooks: { beforeDelete: [hook] } });
+    const first = new pulumi.Stash(
+        approvalResource,
+        { input: { ...verdict.attempt } },
+        { hooks: { beforeCreate: before, beforeUpdate: before, beforeDelete: [hook] } },
+    );
     return { first: [first], rollback, mayBeDestroyed: mayBeDestroyed(request), ...expectedDigests, complete: (...last) => remember(judged, last, [hook]) };
 }
 

@@ -40,7 +40,7 @@ export function declare(answers: Answers): Declaration {
             clientCertificate: certificates.cert || undefined,
             serverName: given(answers, "builder-server-name"),
         },
-        registry: { address: given(answers, "registry"), username: given(answers, "user") },
+        registry: { address: given(answers, "registry"), username: given(answers, "user"), pullUsername: given(answers, "pull-user") },
         image: { base: { name: imageSchema.parse({}).base.name }, imageTag: answers.repository, imageSuffix: suffixOf(answers.stack) },
         stages: { builderMemoryGiB: number(answers, "builder-memory"), builderCores: number(answers, "builder-cores") },
         node,

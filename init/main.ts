@@ -160,12 +160,13 @@ function write(answers: Answers): void {
 function nextCommands(answers: Answers): string[] {
     const { stack } = answers;
     const secret = (name: string) => `npm run -s pulumi -- config set --secret ${configKey(name)} --stack ${stack}`;
-    const [user, key] = [given(answers, "user"), given(answers, "builder-key")];
+    const [user, puller, key] = [given(answers, "user"), given(answers, "pull-user"), given(answers, "builder-key")];
     return [
         `npm run pins -- --stack ${stack} --write`,
         `npm run preview:report -- -s ${stack} --temporary`,
         `npm run pulumi -- stack init ${stack}`,
         ...(user === undefined ? [] : [secret("registryPassword")]),
+        ...(puller === undefined ? [] : [secret("registryPullPassword")]),
         ...(key === undefined ? [] : [`${secret("builderClientKey")} < ${key}`]),
         `npm run pulumi -- up --stack ${stack}`,
     ];

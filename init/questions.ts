@@ -116,6 +116,14 @@ const registry: Step = {
             paths: ["registry.username"],
             preset: nothing,
         },
+        {
+            flag: "pull-user",
+            asks: "User whom the pods pull as, who may not push; the password is set afterwards, encrypted",
+            accepts: "a name, or none for the one who pushes",
+            paths: ["registry.pullUsername"],
+            preset: nothing,
+            when: (answers) => given(answers, "user") !== undefined,
+        },
     ],
 };
 

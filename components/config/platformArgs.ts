@@ -10,7 +10,7 @@ export function platformArgs(config: StackConfig): CmmPlatformArgs & Required<Pi
     const { secrets } = config;
     const args = {
         builder: { ...config.builder, clientKey: secrets.builderClientKey },
-        registry: { ...config.registry, password: secrets.registryPassword },
+        registry: { ...config.registry, password: secrets.registryPassword, pullPassword: secrets.registryPullPassword },
         image: config.image,
         sources: config.sources,
         gitTokens: secrets.gitTokens?.apply((text) => JSON.parse(text) as Record<string, string>),

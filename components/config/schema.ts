@@ -65,6 +65,7 @@ export const absentSections: Partial<Record<keyof typeof sections, unknown>> = {
 export const secrets = {
     builderClientKey: "PEM text of the key of builder.clientCertificate.",
     registryPassword: "Password of registry.username.",
+    registryPullPassword: "Password of registry.pullUsername.",
     gitTokens: "Tokens of private git hosts, as JSON: an object of HOST and TOKEN.",
     hfToken: "Hugging Face token for gated models.",
     kubeconfig:

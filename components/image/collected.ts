@@ -32,7 +32,7 @@ export async function collectedProblems({ context, registries }: ImageInputs): P
 }
 
 /** Whoever runs a preview asks for this by the variable GH200_PREVIEW_REGISTRY; by itself a preview touches no registry. */
-function previewLooks(): boolean {
+export function previewLooks(): boolean {
     return pulumi.runtime.isDryRun() && (process.env.GH200_PREVIEW_REGISTRY ?? "") !== "";
 }
 

@@ -161,6 +161,62 @@ export async function wantsLogin(host: string): Promise<boolean> {
     return false;
 }
 
+/**
+ * Whether a registry takes a user's login, by what its API's root answers.
+ *
+ * @throws RegistryError where that is neither success nor a refusal.
+ */
+export async function takesLogin(host: string, credentials: RegistryCredentials): Promise<boolean> {
+    const url = `https://${apiHost(host)}/v2/`;
+    try {
+        ok(url, await answered("GET", url, credentials));
+        return true;
+    } catch (error) {
+        if (isDenial(error)) {
+            return false;
+        }
+        throw error;
+    }
+}
+
+/**
+ * What a registry's token server grants a user on a repository of what is asked for, e.g. `pull` of `pull,push`; undefined where the
+ * registry has no token server, or a token does not say what it is for (distribution's do: docs/spec/auth/jwt.md, `access`).
+ */
+export async function grantedActions(name: string, actions: string, credentials: RegistryCredentials): Promise<string[] | undefined> {
+    const { host, repository } = manifestOf(name);
+    const url = `https://${host}/v2/`;
+    const realm = tokenServer(url, await request("GET", url));
+    if (realm === undefined) {
+        return undefined;
+    }
+    realm.searchParams.set("scope", `repository:${repository}:${actions}`);
+    const access = claims(await token(realm, basic(credentials)))?.access;
+    return Array.isArray(access)
+        ? (access as Access[]).filter((of) => of.type === "repository" && of.name === repository).flatMap((of) => of.actions)
+        : undefined;
+}
+
+interface Access {
+    type: string;
+    name: string;
+    actions: string[];
+}
+
+/** What a JSON Web Token says, unverified; undefined where a token is none. */
+function claims(jwt: string): { access?: unknown } | undefined {
+    try {
+        return JSON.parse(Buffer.from(jwt.split(".")[1] ?? "", "base64url").toString("utf8")) as { access?: unknown };
+    } catch {
+        return undefined;
+    }
+}
+
+/** Whether a registry, or its token server, refused whoever asked. */
+export function isDenial(error: unknown): boolean {
+    return error instanceof RegistryError && (error.status === 401 || error.status === 403);
+}
+
 /** Docker Hub's registry has another host than its images' names. */
 function apiHost(host: string): string {
     return host === "docker.io" || host === "index.docker.io" ? "registry-1.docker.io" : host;
@@ -198,11 +254,19 @@ const digestOf = (bytes: Buffer): string => `sha256:${createHash("sha256").updat
 
 /** The registry's answer, with its own choice of Basic or token authentication. */
 async function answered(method: string, url: string, credentials?: RegistryCredentials, content?: Content): Promise<Response> {
-    const basic = credentials && `Basic ${Buffer.from(`${credentials.username}:${credentials.password}`).toString("base64")}`;
-    const response = await request(method, url, basic, content);
-    const challenge = response.headers.get("www-authenticate") ?? "";
-    if (response.status !== 401 || !/^bearer /i.test(challenge)) {
-        return response;
+    const authorization = credentials && basic(credentials);
+    const response = await request(method, url, authorization, content);
+    const realm = tokenServer(url, response);
+    return realm === undefined ? response : request(method, url, `Bearer ${await token(realm, authorization)}`, content);
+}
+
+const basic = ({ username, password }: RegistryCredentials): string => `Basic ${Buffer.from(`${username}:${password}`).toString("base64")}`;
+
+/** Where a registry sends whoever asked for a token, with what the token must be for; undefined where it sends nobody anywhere. */
+function tokenServer(url: string, { status, headers }: Response): URL | undefined {
+    const challenge = headers.get("www-authenticate") ?? "";
+    if (status !== 401 || !/^bearer /i.test(challenge)) {
+        return undefined;
     }
     const field = (name: string) => new RegExp(`${name}="([^"]*)"`).exec(challenge)?.[1] ?? "";
     const realm = URL.canParse(field("realm")) ? new URL(field("realm")) : undefined;
@@ -210,8 +274,15 @@ async function answered(method: string, url: string, credentials?: RegistryCrede
         throw new Error(`${url} wants a login at ${JSON.stringify(field("realm"))}; accepted: an https address`);
     }
     realm.search = new URLSearchParams({ service: field("service"), scope: field("scope") }).toString();
-    const answer = (await ok(`${realm.origin}${realm.pathname}`, await request("GET", realm.href, basic)).json()) as { token?: string; access_token?: string };
-    return request(method, url, `Bearer ${answer.token ?? answer.access_token ?? ""}`, content);
+    return realm;
+}
+
+async function token(realm: URL, authorization: string | undefined): Promise<string> {
+    const answer = (await ok(`${realm.origin}${realm.pathname}`, await request("GET", realm.href, authorization)).json()) as {
+        token?: string;
+        access_token?: string;
+    };
+    return answer.token ?? answer.access_token ?? "";
 }
 
 function ok(url: string, response: Response): Response {

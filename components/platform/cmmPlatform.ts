@@ -26,6 +26,7 @@ import { stageTable } from "../stages/table";
 import { gitContext } from "../stages/sources";
 import { type CmmPlatformArgs, type RegistryArgs, type SettledPlatform, settlePlatform } from "./cmmPlatformArgs";
 import { baseName, baseReference, openPoints, refuseOpenPoints, resolveSources, sourceRevision } from "./openPoints";
+import { pushingPodsWarning, registryHook, warnOfRegistry } from "./registryChecks";
 import { servingFitProblems } from "./servingFit";
 
 /** What a CmmPlatform takes beside its inputs; functions are TypeScript's alone. */
@@ -71,9 +72,15 @@ export class CmmPlatform extends pulumi.ComponentResource {
             "gh200-vllm:index:CmmPlatform",
             name,
             {},
-            pulumi.mergeOptions(options, { transformations: imageCredentials({ address: registryHost(address), username, password }) }),
+            pulumi.mergeOptions(options, {
+                transformations: [
+                    ...imageCredentials({ address: registryHost(address), username, password }),
+                    ...registryFirst(`CmmPlatform ${name}/registry`, platform),
+                ],
+            }),
         );
         warnOfOpenPoints(this, platform);
+        void warnOfRegistry(this, platform);
         if (pulumi.runtime.isDryRun() && platform.image.use === undefined) {
             void pulumi.log.info(planText(platform.stages), this);
         }
@@ -143,8 +150,8 @@ function serve(parent: CmmPlatform, name: string, { component: node, planned, se
             pinnedMiB: planned.node.pinnedMiB,
             ...(cached && { lmcacheUrl: pulumi.output(serving.namespace ?? "vllm").apply((namespace) => lmcacheUrl(`${name}-lmcache`, namespace)) }),
             registryHost: registryHost(registry.address),
-            pullUsername: registry.username,
-            pullPassword: registry.password,
+            pullUsername: registry.pullUsername ?? registry.username,
+            pullPassword: registry.pullUsername === undefined ? registry.password : registry.pullPassword,
         },
         { parent, ...(transform !== undefined && { transform }) },
     );
@@ -314,6 +321,22 @@ function warnOfOpenPoints(platform: CmmPlatform, args: SettledPlatform): void {
         const lines = ["an update of this stack is refused until these are settled:", ...open.map(problemLine)];
         void pulumi.log.warn(lines.join("\n"), platform);
     }
+    if (pulumi.runtime.isDryRun()) {
+        pushingPodsWarning(args).forEach((problem) => void pulumi.log.warn(problemLine(problem), platform));
+    }
+}
+
+/** Whatever is made or changed first, the registry has been asked before. */
+function registryFirst(hookName: string, args: SettledPlatform): pulumi.ResourceTransformation[] {
+    const hook = registryHook(hookName, args);
+    return hook === undefined
+        ? []
+        : [
+              ({ resource, props, opts }) =>
+                  resource instanceof pulumi.CustomResource
+                      ? { props, opts: pulumi.mergeOptions(opts, { hooks: { beforeCreate: [hook], beforeUpdate: [hook] } }) }
+                      : undefined,
+          ];
 }
 
 /** `src-vllm` is told its commit as `SRC_VLLM_REVISION`. */

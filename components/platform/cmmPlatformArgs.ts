@@ -2,7 +2,7 @@ import type * as pulumi from "@pulumi/pulumi";
 import { z } from "zod";
 import type { RemoteBuilderArgs } from "../builder/remoteBuilder";
 import { isDigestReference, isRegistryAddress, isRepositoryPath, isTaggedReference, namesHost } from "../image/reference";
-import { refuse } from "../internal/errors";
+import { inputName, type Problem, refuse } from "../internal/errors";
 import { zodProblems } from "../internal/resolve";
 import type { GitTokens } from "../internal/gitAuth";
 import type { Gh200NodeArgs } from "../node/gh200NodeArgs";
@@ -19,6 +19,14 @@ export interface RegistryArgs {
     username?: string;
     /** That user's password; secret. Default: none. */
     password?: pulumi.Input<string>;
+    /**
+     * User whom the pods pull as, who may not push: their pull secret is read by whoever reads secrets in their namespace. Before anything
+     * is made, an update asks the registry whether this user may pull, and refuses one who is told to push. Default: `username`, with a
+     * warning.
+     */
+    pullUsername?: string;
+    /** That user's password; secret. Needed with `pullUsername`. Default: none. */
+    pullPassword?: pulumi.Input<string>;
 }
 
 /** Image that everything is compiled in and installed into. */
@@ -127,17 +135,23 @@ const folder = z
     .min(1)
     .refine((path) => !path.startsWith("/"), { error: "is absolute; accepted: a folder relative to the program" });
 
-export const registrySchema = z.strictObject({
-    address: z
-        .string()
-        // Neither a scheme nor a user: the password is a key of its own, and an address is shown.
-        .refine(isRegistryAddress, { error: "is no registry and namespace; accepted: HOST/NAMESPACE", abort: true })
-        .refine(namesHost, {
-            error: "names no host, so that Docker Hub would be asked; accepted: HOST/NAMESPACE with a dot or a port in HOST, or docker.io/NAMESPACE",
-        })
-        .meta({ description: "Registry host and namespace.", source: "source document" }),
-    username: z.string().optional().meta({ description: "User who may push and pull." }),
-});
+export const registrySchema = z
+    .strictObject({
+        address: z
+            .string()
+            // Neither a scheme nor a user: the password is a key of its own, and an address is shown.
+            .refine(isRegistryAddress, { error: "is no registry and namespace; accepted: HOST/NAMESPACE", abort: true })
+            .refine(namesHost, {
+                error: "names no host, so that Docker Hub would be asked; accepted: HOST/NAMESPACE with a dot or a port in HOST, or docker.io/NAMESPACE",
+            })
+            .meta({ description: "Registry host and namespace.", source: "source document" }),
+        username: z.string().optional().meta({ description: "User who may push and pull." }),
+        pullUsername: z.string().min(1).optional().meta({ description: "User whom the pods pull as, who may not push; username where absent." }),
+    })
+    .refine(({ username, pullUsername }) => pullUsername === undefined || pullUsername !== username, {
+        path: ["pullUsername"],
+        error: "is the user who pushes; accepted: a user who may pull alone",
+    });
 
 export const imageSchema = z.strictObject({
     base: z
@@ -244,12 +258,13 @@ export interface SettledPlatform extends Omit<CmmPlatformArgs, "builder" | "imag
 
 /** Checks what decides which resources there are, all of it at once. The components below check the rest. */
 export function settlePlatform(args: CmmPlatformArgs): SettledPlatform {
-    const { password: _, ...registry } = args.registry;
+    const { password: _, pullPassword, ...registry } = args.registry;
     const image = imageSchema.safeParse(args.image ?? {});
     const sources = sourcesSchema.safeParse(args.sources ?? {});
     const stages = stagesSchema.safeParse(args.stages ?? (image.data?.use === undefined ? {} : { builderMemoryGiB: 10, builderCores: 1 }));
     refuse([
         ...zodProblems("registry", registrySchema.safeParse(registry).error, registry),
+        ...pullPasswordProblems(registry, pullPassword !== undefined),
         ...zodProblems("image", image.error, args.image),
         ...zodProblems("sources", sources.error, args.sources),
         ...zodProblems("stages", stages.error, args.stages),
@@ -258,4 +273,13 @@ export function settlePlatform(args: CmmPlatformArgs): SettledPlatform {
             : []),
     ]);
     return { ...args, builder: args.builder ?? {}, image: image.data!, sources: sources.data!, stages: stages.data! };
+}
+
+/** A user and a password are two inputs, the second a secret: neither stands for anything alone. */
+function pullPasswordProblems({ pullUsername: value }: RegistryArgs, given: boolean): Problem[] {
+    const path = inputName("registry.pullUsername");
+    if (value === undefined) {
+        return given ? [{ path, wrong: "is missing, though its password is there", accepted: "the user whose password it is" }] : [];
+    }
+    return given ? [] : [{ path, value, wrong: "has no password", accepted: "registryPullPassword, a secret of the stack, or registry.pullPassword" }];
 }

@@ -4,6 +4,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { platformArgs, platformProviders } from "../../components/config/platformArgs";
 import { loadConfig } from "../../components/config/load";
+import { inputName } from "../../components/internal/errors";
 import { CmmPlatform } from "../../components/platform/cmmPlatform";
 import type { CmmPlatformArgs } from "../../components/platform/cmmPlatformArgs";
 import { TestRepository } from "../support/gitServer";
@@ -31,7 +32,10 @@ beforeEach(async () => {
     program();
     recorder = await record();
 });
-afterEach(() => vi.restoreAllMocks());
+afterEach(() => {
+    vi.restoreAllMocks();
+    vi.unstubAllGlobals();
+});
 
 const { image, stages: stagesArgs } = settledPlatform();
 const platform = (overrides: Partial<CmmPlatformArgs> = {}) => new CmmPlatform("gh200", settledPlatform(overrides));
@@ -361,13 +365,14 @@ describe("what is still open", () => {
         expect(recorder.registrations.map(({ name }) => name)).toEqual([]);
     });
 
-    test("is one warning of a preview, a line each, which shows the whole plan", async () => {
+    test("is one warning of a preview, a line each, beside what an update would do all the same, which shows the whole plan", async () => {
         const warn = vi.spyOn(pulumi.log, "warn").mockResolvedValue();
         recorder = await record({ preview: true });
         platform({ builder: {}, image: { ...image, base: { name: "nvcr.io/nvidia/pytorch:26.03-py3" } } });
         await recorder.settled();
         expect(warn.mock.calls.map(([text]) => text.split("\n").map((line) => line.split(": ")[0]))).toEqual([
             ["an update of this stack is refused until these are settled:", "builder.endpoint", "image.base"],
+            [inputName("registry.pullUsername")],
         ]);
         expect(images()).toHaveLength(12);
     });
@@ -407,4 +412,65 @@ test("every image gets the registry's password as a secret, for its host alone, 
     for (const { name, inputs } of recorder.ofType(imageType)) {
         expect(inputs.registries, name).toEqual([{ address: "atl.vultrcr.com", username: "pusher", password: { secret: "hunter2" } }]);
     }
+});
+
+describe("pods that pull as", () => {
+    const registry = { address: "atl.vultrcr.com/vllm", username: "pusher", password: "word" };
+    const puller = { ...registry, pullUsername: "puller", pullPassword: pulumi.secret("hunter2") };
+    const pullSecret = () => JSON.stringify(recorder.only("kubernetes:core/v1:Secret", "gh200-vllm-pull").inputs);
+    const warnings = async (overrides: Partial<CmmPlatformArgs>) => {
+        const warn = vi.spyOn(pulumi.log, "warn").mockResolvedValue();
+        recorder = await record({ preview: true });
+        platform(overrides);
+        await recorder.settled();
+        return warn.mock.calls.map(([text]) => String(text));
+    };
+
+    test("the user who pushes are warned of in a preview, which says what that risks", async () => {
+        expect(await warnings({ registry })).toEqual([
+            `${inputName("registry.pullUsername")}: is unset, so that the pods' pull secret holds what pusher may push with: whoever reads it could replace a release; accepted: a user who may pull alone`,
+        ]);
+    });
+
+    test.each<[string, Partial<CmmPlatformArgs>]>([
+        ["a user of their own", { registry: puller }],
+        ["whom an existing secret says", { registry, serving: { ...settledPlatform().serving, existingPullSecret: "theirs" } }],
+        ["nobody", { registry: { address: registry.address } }],
+        ["the user who pushes to this machine's own registry", { registry: { ...registry, address: "localhost:5000/vllm" } }],
+    ])("%s are not", async (_, overrides) => expect(await warnings(overrides)).toEqual([]));
+
+    test("a user of their own have a secret that cannot push, and before anything is made the registry is asked", async () => {
+        platform({ registry: puller });
+        await recorder.settled();
+        const held = Buffer.from(`puller:hunter2`).toString("base64");
+        expect(pullSecret()).toContain(held);
+        expect(JSON.stringify(recorder.ofType("kubernetes:core/v1:Secret"))).not.toContain(Buffer.from("pusher:word").toString("base64"));
+        const hook = "CmmPlatform gh200/registry";
+        for (const { type, name, hooks } of recorder.registrations.filter(({ type: token }) => !token.startsWith("gh200-vllm:"))) {
+            expect([hooks.beforeCreate, hooks.beforeUpdate], `${type} ${name}`).toEqual([expect.arrayContaining([hook]), expect.arrayContaining([hook])]);
+        }
+        const request = vi.fn(() => Promise.resolve(new Response("", { status: 401 })));
+        vi.stubGlobal("fetch", request);
+        const line = `${inputName("registry.pullUsername")}: puller: is refused by atl.vultrcr.com; accepted: a user whom the registry takes, with that user's password`;
+        expect([await recorder.runHook(hook), await recorder.runHook(hook)]).toEqual([line, line]);
+        expect(request).toHaveBeenCalledTimes(1);
+    });
+
+    test.each<[string, object, string]>([
+        [
+            "the user who pushes by another name for it",
+            { pullUsername: "pusher", pullPassword: "word" },
+            "is the user who pushes; accepted: a user who may pull alone",
+        ],
+        [
+            "a user without a password",
+            { pullUsername: "puller" },
+            "has no password; accepted: registryPullPassword, a secret of the stack, or registry.pullPassword",
+        ],
+        ["a password without a user", { pullPassword: "hunter2" }, "is missing, though its password is there; accepted: the user whose password it is"],
+    ])("%s is refused", (_, more: { pullUsername?: string }, why) => {
+        const value = more.pullUsername === undefined ? "" : `${more.pullUsername}: `;
+        const lines = refusal(() => platform({ registry: { ...registry, ...more } }));
+        expect(lines.map((line) => line.replace(/^gh200-vllm:/, ""))).toEqual([`registry.pullUsername: ${value}${why}`]);
+    });
 });

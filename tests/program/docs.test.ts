@@ -32,6 +32,7 @@ beforeAll(async () => {
     backend = await emptyBackend();
     program = new ProgramCopy(backend.env);
     fs.writeFileSync(path.join(program.folder, "password"), "hunter2");
+    fs.writeFileSync(path.join(program.folder, "pull-password"), "hunter3");
     // Where pages take the stack for granted, it is made and chosen.
     const typed = ["docs/production.md", ...pages.filter((page) => isGuide(page) && page !== "docs/production.md")].map((page) => ({ page, ...type(page) }));
     expect(typed.filter(({ status }) => status !== 0)).toEqual([]);
@@ -108,8 +109,8 @@ describe("the stack that the pages' commands make", () => {
             caCertificate: certificate("ca.pem"),
             clientCertificate: certificate("client-cert.pem"),
         });
-        expect(config["gh200-vllm:registry"]).toEqual({ address: "atl.vultrcr.com/vllm", username: "NAME" });
-        for (const key of ["builderClientKey", "registryPassword", "gitTokens"]) {
+        expect(config["gh200-vllm:registry"]).toEqual({ address: "atl.vultrcr.com/vllm", username: "NAME", pullUsername: "PULLER" });
+        for (const key of ["builderClientKey", "registryPassword", "registryPullPassword", "gitTokens"]) {
             expect(config[`gh200-vllm:${key}`], key).toEqual({ secure: expect.any(String) as string });
         }
         expect(config["gh200-vllm:sources"]?.["src-vllm"]).toMatchObject({ path: "../vllm" });

@@ -89,7 +89,7 @@ describe("configuration errors", () => {
         program.restore("Pulumi.gh200.yaml");
         expect(answer.status).not.toBe(0);
         for (const line of [
-            "gh200-vllm:nodes: is an unknown key; accepted: builder, registry, image, sources, stages, node, serving, cluster, approval, builderClientKey, registryPassword, gitTokens, hfToken, kubeconfig; pulumi config rm gh200-vllm:nodes",
+            "gh200-vllm:nodes: is an unknown key; accepted: builder, registry, image, sources, stages, node, serving, cluster, approval, builderClientKey, registryPassword, registryPullPassword, gitTokens, hfToken, kubeconfig; pulumi config rm gh200-vllm:nodes",
             "gh200-vllm:stages.builderCors: is an unknown key; remove it, or see docs/configuration.md for the keys there are",
             "gh200-vllm:stages.builderCores: is missing",
             "gh200-vllm:node.egmEnabled: is missing; accepted: true or false; Extended GPU Memory in the BIOS",

@@ -73,6 +73,8 @@ export const commands: Record<string, Handling> = {
     "pulumi config set --stack gh200 --path gh200-vllm:registry.address atl.vultrcr.com/vllm": run,
     "pulumi config set --stack gh200 --path gh200-vllm:registry.username NAME": run,
     "pulumi config set --stack gh200 --secret gh200-vllm:registryPassword < password": run,
+    "pulumi config set --stack gh200 --path gh200-vllm:registry.pullUsername PULLER": run,
+    "pulumi config set --stack gh200 --secret gh200-vllm:registryPullPassword < pull-password": run,
     "pulumi config set --stack gh200 --path gh200-vllm:image.use REPOSITORY@sha256:DIGEST": run,
 
     "npm run pulumi -- config set --path gh200-vllm:image.vllmVersion cmm --stack gh200": run,

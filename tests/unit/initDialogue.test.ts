@@ -28,10 +28,11 @@ describe("a dialogue", () => {
     const step = (title: string) => steps.filter((one) => one.title === title);
 
     test("asks again until an answer is right, and offers the default", async () => {
-        const terminal = typing("registry.example", "registry.example/vllm", "", "ci");
+        const terminal = typing("registry.example", "registry.example/vllm", "", "ci", "ci", "puller");
         const answers = await askAll(step("Registry"), { offline: "yes" }, terminal);
-        expect(answers).toMatchObject({ registry: "registry.example/vllm", repository: "gh200-vllm-cmm", user: "ci" });
+        expect(answers).toMatchObject({ registry: "registry.example/vllm", repository: "gh200-vllm-cmm", user: "ci", "pull-user": "puller" });
         expect(terminal.said).toContain("  --registry: registry.example: is no registry and namespace; accepted: HOST/NAMESPACE");
+        expect(terminal.said).toContain("  --pull-user: ci: is the user who pushes; accepted: a user who may pull alone");
         expect(terminal.said).toContain("--repository [gh200-vllm-cmm]: ");
     });
 

@@ -36,7 +36,13 @@ describe("a committed stack", () => {
         });
         expect(config.sources).toEqual({ "src-vllm": { repository: "https://sweetapi.com/biondizzle/vllm.git", ref: "cmm" } });
         expect(config.approval).toMatchObject({ required: true, approver: "mike" });
-        expect(config.secrets).toEqual({ builderClientKey: undefined, registryPassword: undefined, hfToken: undefined, kubeconfig: undefined });
+        expect(config.secrets).toEqual({
+            builderClientKey: undefined,
+            registryPassword: undefined,
+            registryPullPassword: undefined,
+            hfToken: undefined,
+            kubeconfig: undefined,
+        });
     });
 
     test("sandbox parses, and asks for no approval", () => {
@@ -88,7 +94,7 @@ describe("secrets", () => {
         const lines = refusal(() => load({ [path]: { address: "a/b", username: "u", password: "hunter2" } }, [path]));
         expect(lines).toContain(
             "gh200-vllm:registry: holds a secret, which a section would hand on as plain text; " +
-                "accepted: secrets only as builderClientKey, registryPassword, gitTokens, hfToken, kubeconfig; pulumi config set --secret gh200-vllm:NAME",
+                "accepted: secrets only as builderClientKey, registryPassword, registryPullPassword, gitTokens, hfToken, kubeconfig; pulumi config set --secret gh200-vllm:NAME",
         );
         expect(lines.join("\n")).not.toContain("hunter2");
     });
@@ -112,7 +118,7 @@ describe("a wrong configuration", () => {
         );
         expect(lines).toEqual([
             "gh200-vllm:retries: is an unknown key; accepted: builder, registry, image, sources, stages, node, serving, cluster, approval, " +
-                "builderClientKey, registryPassword, gitTokens, hfToken, kubeconfig; pulumi config rm gh200-vllm:retries",
+                "builderClientKey, registryPassword, registryPullPassword, gitTokens, hfToken, kubeconfig; pulumi config rm gh200-vllm:retries",
             "gh200-vllm:builder.endpoint: 10.0.0.1: is no BuildKit address; accepted: tcp://HOST:PORT",
             "gh200-vllm:builder.name: GH200: is no buildx builder name; accepted: lower-case letters, digits, dashes",
             "gh200-vllm:registry.address: atl.vultrcr.com: is no registry and namespace; accepted: HOST/NAMESPACE",
