@@ -2,9 +2,9 @@ import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
 import { parseArgs } from "node:util";
-import * as yaml from "yaml";
 import { Engine } from "../tools/engine";
 import { main, Problem } from "../tools/report";
+import { temporaryStack } from "../tools/temporaryStack";
 import { previewFacts } from "./facts";
 import { previewComment } from "./markdown";
 
@@ -24,7 +24,7 @@ main(async () => {
     const folder = fs.mkdtempSync(path.join(os.tmpdir(), "gh200-report-"));
     try {
         const engine = temporary
-            ? await temporaryStack(stack, configFile ?? path.join(CHECKOUT, `Pulumi.${stack}.yaml`), folder)
+            ? (await temporaryStack(stack, configFile ?? path.join(CHECKOUT, `Pulumi.${stack}.yaml`), folder)).engine
             : await Engine.of(stack, configFile, looking);
         const run = await engine.events("preview", "--policy-pack", path.join(CHECKOUT, "policy"));
         if (run.events.length === 0) {
@@ -46,20 +46,6 @@ main(async () => {
         fs.rmSync(folder, { recursive: true, force: true });
     }
 });
-
-/** A stack of this run alone. Encrypted values are left out: nobody here can read them, and a preview does without. */
-async function temporaryStack(stack: string, configFile: string, folder: string): Promise<Engine> {
-    if (!fs.existsSync(configFile)) {
-        throw new Problem(`${configFile}: is missing; accepted: the configuration of stack ${stack}`);
-    }
-    const { config = {} } = yaml.parse(fs.readFileSync(configFile, "utf8")) as { config?: Record<string, unknown> };
-    const plain = Object.fromEntries(Object.entries(config).filter(([, value]) => !(typeof value === "object" && value !== null && "secure" in value)));
-    const file = path.join(folder, `Pulumi.${stack}.yaml`);
-    const engine = await Engine.of(stack, file, { PULUMI_BACKEND_URL: `file://${folder}`, PULUMI_CONFIG_PASSPHRASE: "", PULUMI_ACCESS_TOKEN: "" });
-    await engine.create(folder);
-    fs.writeFileSync(file, yaml.stringify({ config: plain }));
-    return engine;
-}
 
 function parse(args: string[]): {
     stack: string;

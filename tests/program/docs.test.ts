@@ -137,13 +137,13 @@ describe("the stack that the pages' commands make", () => {
 });
 
 describe("commands of the README that change nothing", () => {
-    const npm = (...args: string[]) =>
-        spawnSync("npm", ["run", "--silent", ...args], { cwd: repositoryRoot, env: { ...process.env, PATH: backend.env.PATH }, encoding: "utf8" });
+    const npm = (args: string[], env: NodeJS.ProcessEnv = {}) =>
+        spawnSync("npm", ["run", "--silent", ...args], { cwd: repositoryRoot, env: { ...process.env, PATH: backend.env.PATH, ...env }, encoding: "utf8" });
 
     test(
         "doctor names each tool, and what is missing with its mend",
         () => {
-            const { stdout } = npm("doctor");
+            const { stdout } = npm(["doctor"]);
             expect(stdout).toMatch(/^pulumi +\d/m);
             expect(stdout).toMatch(/nothing is missing|`npx tsx tools\/bootstrap.ts` prepares all of it/);
         },
@@ -153,9 +153,26 @@ describe("commands of the README that change nothing", () => {
     test(
         "preview:report --temporary writes a pull request's comment",
         () => {
-            const { status, stdout, stderr } = npm("preview:report", "--", "-s", "gh200", "--temporary");
+            const { status, stdout, stderr } = npm(["preview:report", "--", "-s", "gh200", "--temporary"]);
             expect(status, stderr).toBe(0);
             expect(stdout).toContain("gh200-build-vllm");
+        },
+        2 * MINUTE,
+    );
+
+    test(
+        "a preview where nobody is logged in shows the whole plan, says what it is, and leaves stack file and backends as they are",
+        () => {
+            const stackFile = () => fs.readFileSync(path.join(repositoryRoot, "Pulumi.gh200.yaml"), "utf8");
+            const before = stackFile();
+            const home = path.join(program.folder, "nobodys-home");
+            const nobody = { PULUMI_HOME: home, GH200_SANDBOX_DIR: path.join(home, "no-sandbox"), PULUMI_BACKEND_URL: "", PULUMI_ACCESS_TOKEN: "" };
+            const { status, stdout, stderr } = npm(["pulumi", "--", "preview", "--stack", "gh200"], { ...nobody, PULUMI_CONFIG_PASSPHRASE: undefined });
+            expect(status, stdout + stderr).toBe(0);
+            expect(stderr).toContain("stack gh200: nobody is logged in, so it is previewed without its state and secrets, as a new stack;");
+            expect(stdout).toMatch(/\+ \d+ to create/);
+            expect(stackFile()).toBe(before);
+            expect(fs.existsSync(path.join(home, "credentials.json"))).toBe(false);
         },
         2 * MINUTE,
     );

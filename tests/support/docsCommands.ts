@@ -17,7 +17,7 @@ export const commands: Record<string, Handling> = {
     "npm run init": needs("a person at a terminal; tests/unit/init*.test.ts have the questions and what they accept"),
     "npm run init -- --yes --stack prod --builder tcp://gh200.example:1234 --builder-ca ca.pem --builder-cert cert.pem --builder-key key.pem --registry registry.example/vllm --user ci --context gh200 --node root@gh200.example --builder-place serving-stops --model Qwen/Qwen2.5-7B-Instruct --approver none":
         by("tests/program/init.test.ts", 'init("--yes", "--offline", "--stack", "made", ...answers)'),
-    "npm run pulumi -- preview --stack gh200": by("tests/program/preview.test.ts", '["preview", "--stack", "gh200"]'),
+    "npm run pulumi -- preview --stack gh200": by("tests/program/docs.test.ts", '"pulumi", "--", "preview", "--stack", "gh200"'),
     "npm run preview:report -- -s gh200 --temporary": by("tests/program/docs.test.ts", '"preview:report", "--", "-s", "gh200", "--temporary"'),
     "npm run status": needs("a sandbox with a deployed stack; tests/unit/status.test.ts has what it prints"),
     "npm run prune": needs("a sandbox with a deployed stack; tests/unit/prunable.test.ts has what it chooses"),
