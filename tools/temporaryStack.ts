@@ -2,6 +2,7 @@ import * as fs from "node:fs";
 import * as path from "node:path";
 import { pathToFileURL } from "node:url";
 import * as yaml from "yaml";
+import { PREVIEW_WITHOUT_SECRETS } from "../components/internal/withoutSecrets";
 import { Engine } from "./engine";
 import { Problem } from "./toolchain";
 
@@ -25,7 +26,12 @@ export async function temporaryStack(stack: string, stackFile: string, folder: s
     const { config = {} } = yaml.parse(fs.readFileSync(stackFile, "utf8")) as { config?: Record<string, unknown> };
     const plain = Object.fromEntries(Object.entries(config).filter(([, value]) => !(typeof value === "object" && value !== null && "secure" in value)));
     const configFile = path.join(folder, `Pulumi.${stack}.yaml`);
-    const environment = { PULUMI_BACKEND_URL: pathToFileURL(folder).href, PULUMI_CONFIG_PASSPHRASE: "", PULUMI_ACCESS_TOKEN: "" };
+    const environment = {
+        PULUMI_BACKEND_URL: pathToFileURL(folder).href,
+        PULUMI_CONFIG_PASSPHRASE: "",
+        PULUMI_ACCESS_TOKEN: "",
+        [PREVIEW_WITHOUT_SECRETS]: "true",
+    };
     const engine = await Engine.of(stack, configFile, environment);
     await engine.create(folder);
     fs.writeFileSync(configFile, yaml.stringify({ config: plain }));

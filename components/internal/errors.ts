@@ -33,6 +33,11 @@ export function howToSet(property: string, value: string): string {
     return stackNamespace === "" ? `set ${property} to ${value}` : `pulumi config set --path ${inputName(property)} ${value}`;
 }
 
+/** A secret of the stack's configuration, or the input that it becomes in a program that passes it itself. */
+export function howToSetSecret(key: string, property: string): string {
+    return stackNamespace === "" ? `set ${property}` : `pulumi config set --secret ${inputName(key)}`;
+}
+
 export function problemLine(problem: Problem): string {
     const head = problem.value === undefined ? problem.path : `${problem.path}: ${show(problem.value)}`;
     const accepted = problem.accepted === undefined ? undefined : `accepted: ${problem.accepted}`;

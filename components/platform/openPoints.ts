@@ -1,7 +1,9 @@
 import * as pulumi from "@pulumi/pulumi";
 import { isLoopbackRegistry, registryHost } from "../image/reference";
-import { howToSet, inputName, type Problem, refuse } from "../internal/errors";
+import { howToSet, howToSetSecret, inputName, type Problem, refuse } from "../internal/errors";
+import { isWithoutSecrets } from "../internal/withoutSecrets";
 import { declaredBuilderProblems } from "../rules/builder";
+import { certificateProblems, halfPairProblems } from "../rules/certificates";
 import { leftOutProblems } from "../rules/stages";
 import { localRevision } from "../stages/localSource";
 import { planProblems } from "../stages/plan";
@@ -105,6 +107,42 @@ function buildPoints(args: SettledPlatform): Problem[] {
             ...declaredBuilderProblems(inputName("builder"), { endpoint, encrypted: (caCertificate ?? "") !== "", allowEmulation: allowEmulation === true }),
         );
     }
+    problems.push(...credentialProblems(args));
     problems.push(...leftOutProblems(inputName("stages.disabled"), args.stages.disabled));
+    return problems;
+}
+
+/** Credentials that can be told wrong without asking anybody. A preview that was given no secrets says so, and misses none. */
+function credentialProblems({ builder, registry }: SettledPlatform): Problem[] {
+    const known = (text: pulumi.Input<string> | undefined) => (typeof text === "string" ? text : undefined);
+    const isSet = (text: pulumi.Input<string> | undefined) => text !== undefined && text !== "";
+    const path = inputName("builder");
+    const problems = certificateProblems(path, {
+        caCertificate: known(builder.caCertificate),
+        clientCertificate: known(builder.clientCertificate),
+        clientKey: known(builder.clientKey),
+    });
+    if (isWithoutSecrets()) {
+        return problems;
+    }
+    const pair = { certificate: isSet(builder.clientCertificate), key: isSet(builder.clientKey) };
+    problems.push(...halfPairProblems(path, pair, howToSetSecret("builderClientKey", "builder.clientKey")));
+    if (isSet(registry.username) && !isSet(registry.password)) {
+        problems.push({
+            path: inputName("registry.username"),
+            value: registry.username,
+            wrong: "has no password, so nothing is pushed",
+            accepted: "both or neither",
+            fix: howToSetSecret("registryPassword", "registry.password"),
+        });
+    }
+    if (!isSet(registry.username) && isSet(registry.password)) {
+        problems.push({
+            path: inputName("registry.username"),
+            wrong: "is unset, though its password is set",
+            accepted: "both or neither",
+            fix: howToSet("registry.username", "NAME"),
+        });
+    }
     return problems;
 }

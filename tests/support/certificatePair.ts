@@ -1,4 +1,6 @@
 import { execFileSync } from "node:child_process";
+import * as fs from "node:fs";
+import * as os from "node:os";
 import * as path from "node:path";
 
 /** Writes NAME.key and NAME.pem into the folder: a certificate for localhost, or another address, that signs itself, two days long. */
@@ -12,4 +14,16 @@ export function writeCertificatePair(folder: string, name: string, address = "12
         ],
         { stdio: "ignore" },
     );
+}
+
+/** The same as texts. */
+export function certificatePair(name: string): { certificate: string; key: string } {
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), "gh200-certificate-"));
+    try {
+        writeCertificatePair(folder, name);
+        const [certificate, key] = ["pem", "key"].map((end) => fs.readFileSync(path.join(folder, `${name}.${end}`), "utf8"));
+        return { certificate: certificate!, key: key! };
+    } finally {
+        fs.rmSync(folder, { recursive: true, force: true });
+    }
 }

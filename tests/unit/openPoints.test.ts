@@ -1,8 +1,11 @@
-import { describe, expect, test } from "vitest";
+import * as pulumi from "@pulumi/pulumi";
+import { describe, expect, test, vi } from "vitest";
 import { nameInputsByStackKey, problemLine } from "../../components/internal/errors";
 import type { CmmPlatformArgs } from "../../components/platform/cmmPlatformArgs";
 import { openPoints } from "../../components/platform/openPoints";
+import { certificateProblems } from "../../components/rules/certificates";
 import { defaultSources } from "../../components/stages/sources";
+import { certificatePair } from "../support/certificatePair";
 import { settledPlatform } from "../support/platform";
 
 const lines = (overrides: Partial<CmmPlatformArgs> = {}) => openPoints(settledPlatform(overrides)).map(problemLine);
@@ -79,6 +82,73 @@ describe("an update is refused", () => {
 test("an image that exists already needs no builder, base or commits", () => {
     const use = `atl.vultrcr.com/vllm/gh200-vllm-cmm@sha256:${"0".repeat(64)}`;
     expect(lines({ builder: {}, sources: {}, image: { ...image, base: { name: "a/b:c" }, use } })).toEqual([]);
+});
+
+describe("credentials that can be told wrong without asking anybody", () => {
+    const { builder } = settledPlatform();
+    const [own, other] = [certificatePair("own"), certificatePair("other")];
+    const day = 24 * 3600 * 1000;
+
+    test.each([
+        [
+            { clientKey: undefined },
+            ["builder.clientKey: is unset, though builder.clientCertificate is set; accepted: the PEM text of that certificate's key; set builder.clientKey"],
+        ],
+        [
+            { clientCertificate: undefined },
+            ["builder.clientCertificate: is unset, though its key is set; accepted: PEM text, with its lines; set builder.clientCertificate"],
+        ],
+        [
+            { clientCertificate: own.certificate, clientKey: other.key },
+            ["builder.clientKey: is not the key of builder.clientCertificate; accepted: the key that it was issued for"],
+        ],
+        [
+            { clientCertificate: own.certificate, clientKey: "secret text" },
+            ["builder.clientKey: is no private key without a passphrase; accepted: PEM text, with its lines"],
+        ],
+        [{ clientCertificate: own.certificate, clientKey: own.key }, []],
+        [
+            { caCertificate: "ca.pem" },
+            ["builder.caCertificate: is no certificate; accepted: PEM text, with its lines; set builder.caCertificate to the file's text"],
+        ],
+    ])("of the builder: %#", (change, said) => {
+        expect(lines({ builder: { ...builder, ...change } })).toEqual(said);
+    });
+
+    test("certificates that have ended, or not begun", () => {
+        const at = (days: number) => certificateProblems("builder", { clientCertificate: own.certificate }, new Date(Date.now() + days * day)).map(problemLine);
+        expect(at(0)).toEqual([]);
+        expect(at(3)).toEqual([
+            expect.stringMatching(/^builder\.clientCertificate: CN=own: ended on \d{4}-\d\d-\d\d; accepted: one that is valid; issue it anew$/),
+        ]);
+        expect(at(-3)).toEqual([
+            expect.stringMatching(/^builder\.clientCertificate: CN=own: begins on \d{4}-\d\d-\d\d; accepted: one that is valid; check this machine's clock$/),
+        ]);
+    });
+
+    test.each([
+        [
+            { username: "pusher", password: undefined },
+            "registry.username: pusher: has no password, so nothing is pushed; accepted: both or neither; set registry.password",
+        ],
+        [
+            { username: undefined, password: "secret" },
+            "registry.username: is unset, though its password is set; accepted: both or neither; set registry.username to NAME",
+        ],
+    ])("of the registry: %#", (change, said) => {
+        expect(lines({ registry: { ...registry, ...change } })).toEqual([said]);
+    });
+
+    test("secrets are not missed where a preview was given none", async () => {
+        vi.stubEnv("GH200_PREVIEW_WITHOUT_SECRETS", "true");
+        await pulumi.runtime.setMocks({ newResource: ({ inputs }) => ({ id: "", state: inputs as object }), call: () => ({}) }, "gh200-vllm", "test", true);
+        const without = { builder: { ...builder, clientKey: undefined }, registry: { ...registry, password: undefined } };
+        expect(lines(without)).toEqual([]);
+        // An update has them, or fails.
+        await pulumi.runtime.setMocks({ newResource: ({ inputs }) => ({ id: "", state: inputs as object }), call: () => ({}) }, "gh200-vllm", "test", false);
+        expect(lines(without)).toHaveLength(2);
+        vi.unstubAllEnvs();
+    });
 });
 
 test("a stack's user reads the stack's keys, and the command that sets each", () => {
