@@ -11,7 +11,8 @@ import { registryHook } from "./components/platform/registryChecks";
 export = async () => {
     const config = loadConfig();
     const args = platformArgs(config);
-    const registry = registryHook("registry", settlePlatform(args));
+    // Whether it is an approved rollback is not known yet; the platform asks once more when it is.
+    const registry = registryHook("registry", { ...settlePlatform(args), rollback: true });
     const change = await stackChange(config, registry === undefined ? [] : [registry]);
     const providers = platformProviders(config);
     // Their processes start while the platform is planned.

@@ -91,7 +91,8 @@ function labelsHook(component: pulumi.Resource, args: ImageReleaseArgs): pulumi.
     });
 }
 
-async function releasedLabels(reference: string, credentials: RegistryCredentials | undefined): Promise<Record<string, string> | undefined> {
+/** Labels of the image that has a release's name; undefined where none has. */
+export async function releasedLabels(reference: string, credentials: RegistryCredentials | undefined): Promise<Record<string, string> | undefined> {
     try {
         return await imageLabels(reference, credentials);
     } catch (error) {

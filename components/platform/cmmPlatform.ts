@@ -3,7 +3,6 @@ import * as pulumi from "@pulumi/pulumi";
 import { ManagedAllocator } from "../allocator/managedAllocator";
 import { RemoteBuilder } from "../builder/remoteBuilder";
 import { CmmImage } from "../image/cmmImage";
-import { lookInPreview } from "../image/collected";
 import { imageCredentials } from "../image/imageCredentials";
 import { ImageRelease } from "../image/imageRelease";
 import { LmcacheImage } from "../image/lmcacheImage";
@@ -87,12 +86,6 @@ export class CmmPlatform extends pulumi.ComponentResource {
         const node = args.node === undefined ? undefined : plannedNode(this, name, { ...args, node: args.node });
         const { use } = platform.image;
         const images = use === undefined ? buildImages(this, name, platform) : adoptedImage(use);
-        if (use !== undefined) {
-            const user = pulumi
-                .output(password)
-                .apply((known = "") => (username === undefined ? [] : [{ address: registryHost(address), username, password: known }]));
-            lookInPreview(this, images.deployRef, user);
-        }
         const server =
             node === undefined || args.serving === undefined
                 ? undefined

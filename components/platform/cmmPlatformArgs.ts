@@ -53,7 +53,11 @@ export interface ImageArgs {
     sourceDateEpoch?: number;
     /** Keep BuildKit's cache of every step of every stage in the registry. Default: true. */
     registryCache?: boolean;
-    /** An image that exists already, `REPOSITORY@DIGEST`: it is deployed, and nothing is built. Default: none. */
+    /**
+     * An image that exists already, `REPOSITORY@DIGEST` below `registry.address`: it is deployed, and nothing is built. Before anything is
+     * made, an update reads its labels: it is refused without the versions that a build here leaves, below a floor or the release's
+     * own versions, or of stand-ins. Default: none.
+     */
     use?: string;
 }
 
@@ -191,7 +195,7 @@ export const imageSchema = z.strictObject({
         .string()
         .refine(isDigestReference, { error: "is no image by digest; accepted: REPOSITORY@sha256:DIGEST" })
         .optional()
-        .meta({ description: "An image that exists already; nothing is built." }),
+        .meta({ description: "An image that exists already, below registry.address; nothing is built." }),
 });
 
 const sourceSchema = z
@@ -265,6 +269,7 @@ export function settlePlatform(args: CmmPlatformArgs): SettledPlatform {
     refuse([
         ...zodProblems("registry", registrySchema.safeParse(registry).error, registry),
         ...pullPasswordProblems(registry, pullPassword !== undefined),
+        ...otherRegistryProblems(registry, image.data?.use),
         ...zodProblems("image", image.error, args.image),
         ...zodProblems("sources", sources.error, args.sources),
         ...zodProblems("stages", stages.error, args.stages),
@@ -282,4 +287,11 @@ function pullPasswordProblems({ pullUsername: value }: RegistryArgs, given: bool
         return given ? [{ path, wrong: "is missing, though its password is there", accepted: "the user whose password it is" }] : [];
     }
     return given ? [] : [{ path, value, wrong: "has no password", accepted: "registryPullPassword, a secret of the stack, or registry.pullPassword" }];
+}
+
+/** What is deployed comes from where builds are pushed: whom the approver trusts with that registry, and nobody else. */
+function otherRegistryProblems({ address }: RegistryArgs, use: string | undefined): Problem[] {
+    return use === undefined || use.startsWith(`${address}/`)
+        ? []
+        : [{ path: inputName("image.use"), value: use, wrong: "is of another registry than builds are pushed to", accepted: `an image below ${address}` }];
 }

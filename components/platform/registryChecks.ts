@@ -1,4 +1,5 @@
 import * as pulumi from "@pulumi/pulumi";
+import { adoptedProblems } from "../image/adopted";
 import { previewLooks } from "../image/collected";
 import { pullCredentialProblems } from "../image/pullCredential";
 import { isLoopbackRegistry, releaseReference } from "../image/reference";
@@ -43,18 +44,23 @@ export function pushingPodsWarning({ registry, serving }: SettledPlatform): Prob
           ];
 }
 
-function asksRegistry({ registry }: SettledPlatform): boolean {
-    return registry.pullUsername !== undefined;
+function asksRegistry({ registry, image }: SettledPlatform): boolean {
+    return registry.pullUsername !== undefined || image.use !== undefined;
 }
 
-async function registryProblems({ registry, image }: SettledPlatform): Promise<Problem[]> {
+async function registryProblems({ registry, image, rollback }: SettledPlatform): Promise<Problem[]> {
     const { address, username, password, pullUsername, pullPassword } = registry;
     const [pushWord, pullWord] = await resolved(pulumi.all([password, pullPassword]));
     const release = { ...image, registry: address };
     // LMCache's image lies with the stages.
     const built = [release, { ...release, imageTag: `${image.imageTag}-stages` }].map(releaseReference);
     const references = image.use === undefined ? built : [image.use];
-    return pullUsername === undefined ? [] : pullCredentialProblems(references, user(pullUsername, pullWord)!, user(username, pushWord));
+    const [pushes, pulls] = [user(username, pushWord), user(pullUsername, pullWord)];
+    const problems = pulls === undefined ? [] : await pullCredentialProblems(references, pulls, pushes);
+    // As a user who is refused, the image would be said to be unreadable too.
+    return image.use === undefined || problems.length > 0
+        ? problems
+        : adoptedProblems(image.use, rollback ? undefined : releaseReference(release), pulls ?? pushes);
 }
 
 function user(username: string | undefined, password: string | undefined): RegistryCredentials | undefined {

@@ -35,6 +35,7 @@ beforeEach(async () => {
 afterEach(() => {
     vi.restoreAllMocks();
     vi.unstubAllGlobals();
+    vi.unstubAllEnvs();
 });
 
 const { image, stages: stagesArgs } = settledPlatform();
@@ -93,7 +94,7 @@ describe("a part of the platform", () => {
     });
 
     test("is the server alone, of an image that is there", async () => {
-        const use = `registry.example.com/vllm@${mockDigest("there")}`;
+        const use = `atl.vultrcr.com/vllm/another@${mockDigest("there")}`;
         new CmmPlatform("gh200", {
             registry: buildAlone.registry,
             image: { use },
@@ -103,6 +104,53 @@ describe("a part of the platform", () => {
         await recorder.settled();
         expect(images()).toEqual([]);
         expect(recorder.ofType("kubernetes:apps/v1:Deployment")).toHaveLength(1);
+    });
+
+    describe("of an image that is there", () => {
+        const use = `atl.vultrcr.com/vllm/another@${mockDigest("there")}`;
+        const adopt = (image: string) =>
+            new CmmPlatform("gh200", {
+                registry: buildAlone.registry,
+                image: { use: image },
+                node: { egmEnabled: false, coherentMode: "driver" },
+                serving: { model: "m", modelRevision: commit },
+            });
+        const unreadable = /image\.use: atl\.vultrcr\.com\/vllm\/another@sha256:\S+: is not in its registry; accepted: an image that is there$/;
+        beforeEach(() => vi.stubGlobal("fetch", () => Promise.resolve(new Response("", { status: 404 }))));
+
+        test("has its labels read before the first thing is made", async () => {
+            adopt(use);
+            await recorder.settled();
+            const hook = "CmmPlatform gh200/registry";
+            for (const { type, name, hooks } of recorder.registrations.filter(({ type: token }) => token.startsWith("kubernetes:"))) {
+                expect([hooks.beforeCreate, hooks.beforeUpdate], `${type} ${name}`).toEqual([expect.arrayContaining([hook]), expect.arrayContaining([hook])]);
+            }
+            expect(await recorder.runHook(hook)).toMatch(unreadable);
+        });
+
+        test.each([
+            ["and in a preview that was asked to look", "true", [expect.stringMatching(unreadable)]],
+            ["and in no other", "", []],
+        ])("%s", async (_, variable, lines) => {
+            vi.stubEnv("GH200_PREVIEW_REGISTRY", variable);
+            const warn = vi.spyOn(pulumi.log, "warn").mockResolvedValue();
+            recorder = await record({ preview: true });
+            adopt(use);
+            await recorder.settled();
+            const said = warn.mock.calls.map(([text]) => String(text)).filter((text) => text.includes("image.use"));
+            expect(said).toEqual(lines);
+        });
+
+        test("of another registry than builds are pushed to", () => {
+            const lines = refusal(() => adopt(`evil.example.com/vllm/another@${mockDigest("there")}`));
+            expect(lines).toEqual([
+                expect.stringMatching(/image\.use: evil\.example\.com\S+: is of another registry than builds are pushed to; accepted: an image below/),
+            ]);
+        });
+
+        test("of a namespace whose name only begins like it", () => {
+            expect(refusal(() => adopt(`atl.vultrcr.com/vllm-evil/another@${mockDigest("there")}`))).toHaveLength(1);
+        });
     });
 
     test("is refused where it would serve on no node", () => {

@@ -5,6 +5,7 @@ import * as os from "node:os";
 import * as path from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { writeCertificatePair } from "../support/certificatePair";
+import { labelledImage } from "../support/labelledImage";
 import { temporaryFolders } from "../support/temporaryFolder";
 import { LiveSandbox, type Machine } from "./liveSandbox";
 import type { Answer } from "./programCopy";
@@ -70,15 +71,15 @@ test(
 test(
     "a digest with 403 in it, which the registry does not have, and whose credentials are right",
     async () => {
-        const line = causeLine(await up(`${released.split("@")[0]}@sha256:403${"4".repeat(61)}`), /pod gh200-vllm-\S+: /);
-        expect(line).toMatch(/cannot be pulled: the registry has no such digest/);
+        const line = causeLine(await up(`${released.split("@")[0]}@sha256:403${"4".repeat(61)}`), /image\.use: /);
+        expect(line).toMatch(/is not in its registry; accepted: an image that is there/);
         expect(line).not.toContain("credentials");
     },
     10 * MINUTE,
 );
 
 test(
-    "a registry whose authority the node does not know",
+    "a registry whose authority the node does not know, though the machine that updates does",
     async () => {
         // Not loopback, for which containerd falls back to plain HTTP.
         const address = Object.values(os.networkInterfaces())
@@ -87,11 +88,23 @@ test(
         const folder = temporaryFolder();
         writeCertificatePair(folder, "unknown", address);
         const [cert, key] = ["pem", "key"].map((kind) => fs.readFileSync(path.join(folder, `unknown.${kind}`)));
-        const server = https.createServer({ cert, key }, (_, response) => response.end());
+        const { digest, manifest, manifestType, config, configDigest } = labelledImage();
+        const server = https.createServer({ cert, key }, ({ url = "" }, response) => {
+            const text = url.endsWith(digest) ? manifest : url.endsWith(configDigest) ? config : undefined;
+            response.writeHead(text === undefined ? 404 : 200, { "content-type": manifestType }).end(text);
+        });
         await new Promise<void>((listening) => server.listen(0, "0.0.0.0", listening));
         try {
             const host = `${address}:${(server.address() as AddressInfo).port}`;
-            const line = causeLine(await up(`${host}/vllm/x@sha256:${"1".repeat(64)}`), /pod gh200-vllm-\S+: /);
+            const file = machine.configOf((stack) => {
+                stack["gh200-vllm:registry"] = { ...stack["gh200-vllm:registry"], address: `${host}/vllm` };
+                stack["gh200-vllm:image"] = { ...stack["gh200-vllm:image"], use: `${host}/vllm/x@${digest}` };
+                // A stand-in is accepted from this machine's own registry alone.
+                stack["gh200-vllm:serving"] = { ...stack["gh200-vllm:serving"], ...SHORT_WAIT, acceptStandIn: false };
+            });
+            const update = ["up", "--yes", "--skip-preview", "--stack", "sandbox", "--config-file", file];
+            const answer = await machine.program.pulumi(update, { NODE_EXTRA_CA_CERTS: path.join(folder, "unknown.pem") });
+            const line = causeLine(answer, /pod gh200-vllm-\S+: /);
             expect(line).toContain(`${host}: its certificate `);
             expect(line).toMatch(/x509: certificate signed by unknown authority/);
             expect(line).not.toContain("credentials");

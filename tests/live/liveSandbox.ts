@@ -6,10 +6,12 @@ import * as path from "node:path";
 import * as yaml from "yaml";
 import { clearStaleLocks } from "../../tools/staleLock";
 import { ensureTools, findTool, pulumiEnvironment, sandboxState } from "../../tools/toolchain";
+import { labelledImage } from "../support/labelledImage";
 import { type Answer, copyProgram, ProgramCopy } from "./programCopy";
 
 const CHECKOUT = path.resolve(__dirname, "../..");
 const STACK = "sandbox";
+const manifestType = "application/vnd.oci.image.manifest.v1+json";
 
 /** What sandbox/main.ts writes of a sandbox. */
 export interface SandboxFacts {
@@ -97,7 +99,7 @@ export class LiveSandbox {
             const options = {
                 ca: fs.readFileSync(caFile),
                 auth: `${username}:${this.password()}`,
-                headers: { accept: "application/vnd.oci.image.manifest.v1+json" },
+                headers: { accept: manifestType },
             };
             https
                 .get(`https://${address}${url}`, options, (answer) => {
@@ -113,18 +115,42 @@ export class LiveSandbox {
 
     /** Moves a tag, `REGISTRY/NAMESPACE/REPOSITORY:TAG`, to some manifest of its own repository with other bytes, as a person with docker could. */
     async retag(reference: string): Promise<void> {
-        const { address, username, caFile } = this.facts.registry;
+        const { address } = this.facts.registry;
         const [, repository = "", tag = ""] = /^(.+):([^:]+)$/.exec(reference.slice(address.length + 1)) ?? [];
         const manifest = await (await this.registryGet(`/v2/${repository}/manifests/${tag}`)).text();
-        const type = (JSON.parse(manifest) as { mediaType?: string }).mediaType ?? "application/vnd.oci.image.manifest.v1+json";
-        const options = { method: "PUT", ca: fs.readFileSync(caFile), auth: `${username}:${this.password()}`, headers: { "content-type": type } };
-        await new Promise<void>((resolve, reject) => {
-            const request = https.request(`https://${address}/v2/${repository}/manifests/${tag}`, options, (answer) => {
-                answer.resume().on("end", () => (answer.statusCode === 201 ? resolve() : reject(new Error(`PUT answered ${answer.statusCode}`))));
+        const type = (JSON.parse(manifest) as { mediaType?: string }).mediaType ?? manifestType;
+        // The same image in other bytes has another digest.
+        await this.send("PUT", `/v2/${repository}/manifests/${tag}`, type, `${manifest}\n`);
+    }
+
+    /** Pushes an image that an update may adopt and no pod can run; `REPOSITORY@DIGEST`. */
+    async pushLabelled(): Promise<string> {
+        const { digest, manifest, manifestType: type, config, configDigest } = labelledImage();
+        const [repository, bytes] = ["vllm/labelled", "application/octet-stream"];
+        const { address } = this.facts.registry;
+        const place = new URL(await this.send("POST", `/v2/${repository}/blobs/uploads/`, bytes, ""), `https://${address}`);
+        place.searchParams.set("digest", configDigest);
+        await this.send("PUT", `${place.pathname}${place.search}`, bytes, config);
+        await this.send("PUT", `/v2/${repository}/manifests/${digest}`, type, manifest);
+        return `${address}/${repository}@${digest}`;
+    }
+
+    /** A request to the registry with its own CA and the sandbox's user; the answer's location. */
+    private send(method: string, url: string, type: string, body: string): Promise<string> {
+        const { address, username, caFile } = this.facts.registry;
+        const headers = { "content-type": type, "content-length": Buffer.byteLength(body) };
+        const options = { method, ca: fs.readFileSync(caFile), auth: `${username}:${this.password()}`, headers };
+        return new Promise((resolve, reject) => {
+            const request = https.request(`https://${address}${url}`, options, (answer) => {
+                const { statusCode = 0, headers: told } = answer;
+                answer
+                    .resume()
+                    .on("end", () =>
+                        statusCode === 201 || statusCode === 202 ? resolve(told.location ?? "") : reject(new Error(`${method} answered ${statusCode}`)),
+                    );
             });
             request.on("error", reject);
-            // The same image in other bytes has another digest.
-            request.end(`${manifest}\n`);
+            request.end(body);
         });
     }
 

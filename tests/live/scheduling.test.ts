@@ -13,11 +13,13 @@ const capacityMiB = { "egm-numa": 105_360, "egm-driver": 8080, numa: 587_317, dr
 
 let sandbox: LiveSandbox;
 let machine: Machine;
+let image: string;
 
 beforeAll(async () => {
     sandbox = new LiveSandbox(process.env.GH200_TEST_SANDBOX);
     sandbox.start("--simulated-nodes", "4");
     machine = await sandbox.machine();
+    image = await sandbox.pushLabelled();
 }, 5 * MINUTE);
 // A sandbox that was given is left as it is.
 afterAll(() => (process.env.GH200_TEST_SANDBOX === undefined ? sandbox?.down() : sandbox?.forget()), 10 * MINUTE);
@@ -55,7 +57,7 @@ const byProfile: Record<keyof typeof capacityMiB, Section> = {
 function up(node: Section, serving: Section = {}): Promise<Answer> {
     return machine.upWith(
         machine.configOf((config) => {
-            config["gh200-vllm:image"] = { ...config["gh200-vllm:image"], use: `localhost/vllm@sha256:${"0".repeat(64)}` };
+            config["gh200-vllm:image"] = { ...config["gh200-vllm:image"], use: image };
             config["gh200-vllm:node"] = node;
             config["gh200-vllm:serving"] = {
                 ...config["gh200-vllm:serving"],
