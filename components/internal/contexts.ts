@@ -4,7 +4,7 @@ import * as fs from "node:fs";
 import * as path from "node:path";
 import { posix } from "node:path";
 import dockerignore from "@balena/dockerignore";
-import { refuse } from "./errors";
+import { type Problem, refuse } from "./errors";
 
 /** Where materialised build contexts lie, relative to the Pulumi program. */
 const contextsFolder = ".gh200/contexts";
@@ -50,7 +50,7 @@ export function materialise(root: string, relativePaths: readonly string[], dock
 
 /** Whether a folder has these files and no others: its name alone is what anybody can write. */
 function holds(folder: string, files: readonly string[], hash: string): boolean {
-    if (!fs.existsSync(folder)) {
+    if (fs.lstatSync(folder, { throwIfNoEntry: false })?.isDirectory() !== true) {
         return false;
     }
     const expected = new Set(files.map((file) => path.normalize(file)));
@@ -94,11 +94,12 @@ function bytes(file: string, found: fs.Stats): string | Buffer {
  */
 export function listFiles(root: string, entry: string): string[] {
     const full = path.join(root, entry);
+    // The root may be a link itself: somebody named it.
+    if (!(entry === "." ? fs.statSync(full) : fs.lstatSync(full)).isDirectory()) {
+        return [path.normalize(entry)];
+    }
     if (fs.existsSync(path.join(full, ".git"))) {
         return checkoutFiles(full).flatMap((file) => (file.endsWith("/") ? listFiles(root, path.join(entry, file)) : [path.normalize(path.join(entry, file))]));
-    }
-    if (!fs.lstatSync(full).isDirectory()) {
-        return [path.normalize(entry)];
     }
     const names = fs.readdirSync(full);
     return names.length === 0 && entry !== "."
@@ -130,6 +131,7 @@ function contextFiles(root: string, entries: readonly string[], ignored: (file: 
             refuse([{ path: path.join(root, entry), wrong: "is left out by the ignore file, and the Dockerfile reads it", accepted: "a file of the context" }]);
         }
     }
+    refuse(leavingProblems(root, files));
     const empty = [...folders].filter((folder) => ![...files, ...folders].some((other) => other !== folder && other.startsWith(`${folder}/`)));
     return [...files, ...empty.map((folder) => `${folder}/`)].sort();
 }
@@ -169,6 +171,7 @@ function followed(root: string, entry: string): { links: string[]; target: strin
             refuse([{ path: path.join(root, entry), wrong, accepted: "a file or folder of the context" }]);
         }
         if (found!.isSymbolicLink()) {
+            refuse(leavingProblems(root, [next]));
             links.push(next);
             const leads = fs.readlinkSync(path.join(root, next));
             [at, rest] = [path.isAbsolute(leads) ? "." : at, [...leads.split("/").filter((part) => part !== ""), ...others]];
@@ -177,6 +180,46 @@ function followed(root: string, entry: string): { links: string[]; target: strin
         }
     }
     return { links, target: at };
+}
+
+/** Links that lead out of their context: BuildKit would send them as they are, and nobody who reads the context sees what they mean elsewhere. */
+function leavingProblems(root: string, files: Iterable<string>): Problem[] {
+    return [...files]
+        .filter((file) => readLink(path.join(root, file)) !== undefined && leaves(root, file))
+        .map((file) => ({
+            path: path.join(root, file),
+            value: fs.readlinkSync(path.join(root, file)),
+            wrong: "is a link that leaves its context",
+            accepted: "a link within it",
+            fix: "put the file itself there, or name the link in .dockerignore",
+        }));
+}
+
+/** Whether a link, or one that it leads over, is by a whole path or goes up from the context's own folder. What is not there goes nowhere. */
+function leaves(root: string, link: string): boolean {
+    let [at, rest] = [".", link.split("/")];
+    for (let links = 0; rest.length > 0 && links <= 40;) {
+        const [name = ".", ...others] = rest;
+        if (name === ".." && at === ".") {
+            return true;
+        }
+        const next = path.join(at, name);
+        const leads = readLink(path.join(root, next));
+        if (leads === undefined) {
+            [at, rest] = [next, others];
+        } else if (path.isAbsolute(leads)) {
+            return true;
+        } else {
+            links += 1;
+            rest = [...leads.split("/").filter((part) => part !== ""), ...others];
+        }
+    }
+    return false;
+}
+
+/** Where a link leads; undefined of what is none. */
+function readLink(file: string): string | undefined {
+    return fs.lstatSync(file, { throwIfNoEntry: false })?.isSymbolicLink() === true ? fs.readlinkSync(file) : undefined;
 }
 
 /**
@@ -214,7 +257,11 @@ function checkoutFiles(folder: string): string[] {
         }
         return stdout.split("\0");
     };
-    const exists = (file: string): boolean => file !== "" && fs.lstatSync(path.join(folder, file), { throwIfNoEntry: false }) !== undefined;
+    const whole = fs.realpathSync(folder);
+    // What was committed in a folder that is a link by now is gone, as git sees it too.
+    const inPlace = memoised((parent) => fs.realpathSync(path.join(folder, parent)) === path.join(whole, parent));
+    const exists = (file: string): boolean =>
+        file !== "" && fs.lstatSync(path.join(folder, file), { throwIfNoEntry: false }) !== undefined && inPlace(path.dirname(file));
     const isFolder = (file: string): boolean => fs.lstatSync(path.join(folder, file)).isDirectory();
     const committed = list("--cached", "--recurse-submodules").filter(exists);
     refuse(
@@ -227,6 +274,15 @@ function checkoutFiles(folder: string): string[] {
     );
     // A repository within that is no submodule ends with a slash.
     return [...committed, ...list("--others", "--exclude-standard").filter(exists)];
+}
+
+function memoised<T>(compute: (key: string) => T): (key: string) => T {
+    const known = new Map<string, T>();
+    return (key) => {
+        const value = known.get(key) ?? compute(key);
+        known.set(key, value);
+        return value;
+    };
 }
 
 function isExecutable(file: string): boolean {

@@ -93,7 +93,7 @@ const cases: Record<string, Case> = {
     patterns: { dockerfile: "FROM scratch AS final\nCOPY *.c ?.h src/*.c /x/\nCOPY s* /y/\n" },
     "a list in JSON": { dockerfile: 'FROM scratch AS final\nCOPY ["a b.txt", "src/main.c", "/x/"]\n' },
     "paths from above": { dockerfile: "FROM scratch AS final\nCOPY ../a.c src/../b.c /src/main.c /x/\n" },
-    "links, out of the context too": { links: { in: "src", out: "/etc/passwd", none: "nowhere", "docs/up": "../src/main.c" }, dockerfile: all },
+    "links, to nothing too": { links: { in: "src", none: "nowhere", "docs/up": "../src/main.c" }, dockerfile: all },
     "a link that is named": { links: { in: "src", file: "docs/a.md" }, dockerfile: "FROM scratch AS final\nCOPY in /x\nCOPY in/deep/x.c file /y/\n" },
     "a stage that an argument chooses": {
         dockerfile: "ARG KIND=one\nFROM scratch AS pick_one\nCOPY a.c /\nFROM scratch AS pick_two\nONBUILD COPY b.c /\nFROM pick_${KIND} AS final\n",

@@ -46,6 +46,7 @@ describe("a materialised context", () => {
         ["a file added under the name of another content", (context) => fs.writeFileSync(path.join(context, "sitecustomize.py"), "poison")],
         ["a file that no listing shows", (context) => writeTree(context, { "__pycache__/a.pyc": "poison" })],
         ["a file that became a link", (context) => (fs.rmSync(path.join(context, "a.txt")), fs.symlinkSync("/etc/passwd", path.join(context, "a.txt")))],
+        ["a link in the place of the whole folder", (context) => (fs.renameSync(context, "kept"), fs.symlinkSync(path.resolve("kept"), context))],
         ["a file that was taken away", (context) => fs.rmSync(path.join(context, "a.txt"))],
         ["a file that may be run", (context) => fs.chmodSync(path.join(context, "a.txt"), 0o755)],
     ])("is made anew where its folder holds %s", (_, poison) => {
@@ -54,6 +55,7 @@ describe("a materialised context", () => {
         const before = modes(context);
         poison(context);
         expect(materialise("src", ["."])).toBe(context);
+        expect(fs.lstatSync(context).isSymbolicLink()).toBe(false);
         expect(modes(context)).toEqual(before);
         expect(fs.readFileSync(path.join(context, "a.txt"), "utf8")).toBe(fs.readFileSync("src/a.txt", "utf8"));
     });
@@ -212,13 +214,66 @@ describe("a link", () => {
 
     test.each([
         ["to a folder", "real"],
-        ["out of the context", "/etc/passwd"],
+        ["to its own folder", "."],
         ["to nothing", "nowhere"],
-    ])("%s stays a link, and what it leads to elsewhere is not taken", (_, target) => {
+    ])("%s stays a link", (_, target) => {
         linked({ link: target });
         const context = materialise("ctx", ["."]);
         expect(fs.readlinkSync(path.join(context, "link"))).toBe(target);
         expect(listFiles(context, ".").sort()).toEqual(["link", "real/a.txt"]);
+    });
+
+    const leaving = (target: string, at = "link") =>
+        `ctx/${at}: ${target}: is a link that leaves its context; accepted: a link within it; put the file itself there, or name the link in .dockerignore`;
+
+    test.each<[string, string]>([
+        ["to a file by its whole path", "/etc/passwd"],
+        ["to a folder by its whole path", "/etc"],
+        ["to a file beside the context", "../outside"],
+        ["to the folder of the context", ".."],
+        ["to nothing beside the context", "../nowhere"],
+        ["out of the context and into it again", "../ctx/real"],
+        ["out of the context by a folder of it", "real/../../outside"],
+        ["out of the context by another link", "self/../outside"],
+    ])("%s is refused, whether it is read by name or not", (_, target) => {
+        linked({ link: target, self: "." });
+        fs.writeFileSync("outside", "secret");
+        for (const named of [".", "link", "link/a.txt", "l*"]) {
+            expect(
+                refusal(() => materialise("ctx", [named])),
+                named,
+            ).toEqual([leaving(target)]);
+        }
+    });
+
+    test("that an ignore file has taken back is refused, and one that it leaves out is not", () => {
+        linked({ link: "/etc/passwd", other: "../outside" }, { "real/a.txt": "a", ".dockerignore": "*\n!real\n!link\n" });
+        expect(refusal(() => materialise("ctx", ["."]))).toEqual([leaving("/etc/passwd")]);
+        writeTree("ctx", { ".dockerignore": "link\nother\n" });
+        expect(listFiles(materialise("ctx", ["."]), ".").sort()).toEqual([".dockerignore", "real/a.txt"]);
+    });
+
+    test("below a folder is refused by what it is in the context, all of them at once", () => {
+        linked({ "real/up": "../../outside", "real/in": "../real", link: "/etc" });
+        expect(refusal(() => materialise("ctx", ["."])).sort()).toEqual([leaving("/etc"), leaving("../../outside", "real/up")]);
+    });
+
+    test("to somebody's checkout brings nothing of it", () => {
+        linked({ link: "../theirs" });
+        writeTree("theirs", { "secret.txt": "secret" });
+        spawnSync("git", ["init", "--quiet", "theirs"]);
+        expect(refusal(() => materialise("ctx", ["."]))).toEqual([leaving("../theirs")]);
+    });
+
+    test("in the place of a committed folder brings nothing of what it leads to", () => {
+        linked({});
+        const git = (...args: string[]) => spawnSync("git", ["-C", "ctx", "-c", "user.name=t", "-c", "user.email=t@example.com", ...args]);
+        git("init", "--quiet");
+        git("add", ".");
+        fs.rmSync("ctx/real", { recursive: true });
+        writeTree("theirs", { "a.txt": "secret" });
+        fs.symlinkSync("../theirs", "ctx/real");
+        expect(refusal(() => materialise("ctx", ["."]))).toEqual([leaving("../theirs", "real")]);
     });
 
     test("that is read by name brings what it leads to", () => {
@@ -230,11 +285,9 @@ describe("a link", () => {
 
     test.each([
         ["to nothing", "nowhere", "nowhere"],
-        ["out of the context", "../../outside", "outside"],
         ["to itself", "link", "link"],
     ])("that is read by name and leads %s is refused in words", (_, target, last) => {
         linked({ link: target });
-        fs.writeFileSync("outside", "secret");
         expect(refusal(() => materialise("ctx", ["link"]))).toEqual([
             `ctx/link: is a link that leads to ${last}, which is not there; accepted: a file or folder of the context`,
         ]);
