@@ -164,7 +164,7 @@ describe("npm run init at a terminal", () => {
             typed,
         );
         expect(made.status).toBe(0);
-        expect(fs.readFileSync(stackFile("asked"), "utf8")).toMatch(/username: ci\n +pullUsername: puller/);
+        expect(fs.readFileSync(stackFile("asked"), "utf8")).toMatch(/username: ci #.*\n +pullUsername: puller #/);
         expect(made.output).not.toMatch(/\u001b\[\d+m/);
         const commands = made.output.split("\r\n").filter((line) => line.startsWith("  npm run"));
         expect(commands).toContain("  npm run pulumi -- stack init asked");
