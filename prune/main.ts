@@ -6,7 +6,7 @@ import { deleteManifest, listTags, type RegistryCredentials, tagDigest } from ".
 import { registryHost, releaseRepository } from "../components/image/reference";
 import { main, Problem } from "../tools/report";
 import { ensureTools, findTool, pulumiEnvironment, pulumiTools, sandboxDirectory, sandboxState } from "../tools/toolchain";
-import { prunable, type StateResource } from "./prunable";
+import { prunable, type StateResource, type Tagged } from "./prunable";
 
 const CHECKOUT = path.resolve(__dirname, "..");
 
@@ -51,15 +51,16 @@ main(async () => {
     const { address = "", username } = config["gh200-vllm:registry"]?.objectValue ?? {};
     const imageTag = config["gh200-vllm:image"]?.objectValue?.imageTag ?? "gh200-vllm-cmm";
     const repository = `${releaseRepository({ registry: address, imageTag, vllmVersion: "", imageSuffix: "" })}-stages`;
+    const repositories = [repository, `${repository}-cache`];
     const credentials = username === undefined ? undefined : { username, password: config["gh200-vllm:registryPassword"]?.value ?? "" };
-    const tags = await tagsWithDigests(repository, credentials);
+    const tags = (await Promise.all(repositories.map((of) => tagsWithDigests(of, credentials)))).flat();
     const contexts = path.join(CHECKOUT, ".gh200", "contexts");
     const found = prunable(resources, tags, fs.existsSync(contexts) ? fs.readdirSync(contexts) : []);
     if (found.digests.length + found.contexts.length === 0) {
-        console.log(`nothing to remove: ${tags.length} tags of ${repository} and every copied context are in use`);
+        console.log(`nothing to remove: ${tags.length} tags of ${repositories.join(" and ")} and every copied context are in use`);
         return 0;
     }
-    found.digests.forEach(({ digest, tags: names }) => console.log(`${repository}@${digest}  ${names.join(", ")}`));
+    found.digests.forEach(({ repository: of, digest, tags: names }) => console.log(`${of}@${digest}  ${names.join(", ")}`));
     found.contexts.forEach((name) => console.log(path.join(".gh200", "contexts", name)));
     if (!values.yes) {
         console.log(
@@ -67,8 +68,8 @@ main(async () => {
         );
         return 0;
     }
-    for (const { digest } of found.digests) {
-        await deleteManifest(`${repository}@${digest}`, credentials);
+    for (const { repository: of, digest } of found.digests) {
+        await deleteManifest(`${of}@${digest}`, credentials);
     }
     found.contexts.forEach((name) => fs.rmSync(path.join(contexts, name), { recursive: true }));
     console.log(
@@ -77,7 +78,7 @@ main(async () => {
     return 0;
 });
 
-async function tagsWithDigests(repository: string, credentials: RegistryCredentials | undefined): Promise<{ tag: string; digest: string }[]> {
+async function tagsWithDigests(repository: string, credentials: RegistryCredentials | undefined): Promise<Tagged[]> {
     const tags = await listTags(repository, credentials);
-    return Promise.all(tags.map(async (tag) => ({ tag, digest: await tagDigest(`${repository}:${tag}`, credentials) })));
+    return Promise.all(tags.map(async (tag) => ({ repository, tag, digest: await tagDigest(`${repository}:${tag}`, credentials) })));
 }

@@ -4,35 +4,40 @@ export interface StateResource {
     readonly inputs?: {
         readonly context?: { readonly location?: string; readonly named?: Record<string, { readonly location?: string }> };
         readonly target?: string;
+        readonly cacheFrom?: readonly { readonly registry?: { readonly ref?: string } }[];
     };
     readonly outputs?: { readonly digest?: string; readonly ref?: string };
 }
 
 export interface Prunable {
     /** Manifests that may go, each with all its tags: a registry deletes by digest, and every tag of it goes too. */
-    readonly digests: readonly { readonly digest: string; readonly tags: readonly string[] }[];
+    readonly digests: readonly { readonly repository: string; readonly digest: string; readonly tags: readonly string[] }[];
     /** Folders of .gh200/contexts. */
     readonly contexts: readonly string[];
 }
 
-const IMAGE = "docker-build:index:Image";
+/** What a tag of a repository names. */
+export interface Tagged {
+    readonly repository: string;
+    readonly tag: string;
+    readonly digest: string;
+}
 
 /**
- * What nothing in the state needs. Kept: every digest that the state or one of its images names, the build cache of each stage that
- * is in the state, and the contexts that its images were built from.
+ * What nothing in the state needs. Kept: every digest that the state or one of its images names, every tag that it names, as it does the
+ * build cache of each stage, and the contexts that its images were built from.
  */
-export function prunable(resources: readonly StateResource[], tags: readonly { tag: string; digest: string }[], contexts: readonly string[]): Prunable {
+export function prunable(resources: readonly StateResource[], tags: readonly Tagged[], contexts: readonly string[]): Prunable {
     const text = JSON.stringify(resources);
-    const targets = new Set(resources.filter(({ type }) => type === IMAGE).map(({ inputs }) => inputs?.target));
-    const isKept = ({ tag, digest }: { tag: string; digest: string }): boolean =>
-        text.includes(digest) || (tag.startsWith("cache-") && targets.has(tag.slice("cache-".length)));
-    const kept = new Set(tags.filter(isKept).map(({ digest }) => digest));
-    const byDigest = new Map<string, string[]>();
-    for (const { tag, digest } of tags.filter((candidate) => !kept.has(candidate.digest))) {
-        byDigest.set(digest, [...(byDigest.get(digest) ?? []), tag]);
+    const place = ({ repository, digest }: Tagged) => `${repository}@${digest}`;
+    const kept = new Set(tags.filter(({ repository, tag, digest }) => text.includes(digest) || text.includes(`"${repository}:${tag}"`)).map(place));
+    const byPlace = new Map<string, Tagged[]>();
+    for (const tagged of tags.filter((candidate) => !kept.has(place(candidate)))) {
+        byPlace.set(place(tagged), [...(byPlace.get(place(tagged)) ?? []), tagged]);
     }
+    const digests = [...byPlace.values()].map((of) => ({ repository: of[0]!.repository, digest: of[0]!.digest, tags: of.map(({ tag }) => tag).sort() }));
     return {
-        digests: [...byDigest].map(([digest, names]) => ({ digest, tags: names.sort() })).sort((a, b) => a.tags[0]!.localeCompare(b.tags[0]!)),
+        digests: digests.sort((a, b) => a.tags[0]!.localeCompare(b.tags[0]!)),
         contexts: contexts.filter((name) => !text.includes(name)).sort(),
     };
 }

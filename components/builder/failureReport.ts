@@ -35,6 +35,7 @@ const shownLogLines = 40;
 export function failureReport(failure: Failure): string {
     const { log } = failure;
     const changes = changedInputs(failure.oldInputs, failure.newInputs);
+    const domain = failure.newInputs.buildArgs?.COMPILE_DOMAIN;
     return [
         `# ${failure.target || failure.resource} failed: ${buildCause(failure)}`,
         "",
@@ -59,7 +60,7 @@ export function failureReport(failure: Failure): string {
         "",
         `    npm run approve -- -s ${failure.stack.split("/").at(-1)} --after-failure REASON`,
         "",
-        "The whole log of a compile lies on the builder: target `logs` of assets/vllm/Dockerfile.",
+        `The whole log of a compile lies on the builder: target \`logs\` of assets/vllm/Dockerfile${domain === undefined ? "" : `, with --build-arg COMPILE_DOMAIN=${domain}`}.`,
         "",
     ].join("\n");
 }

@@ -32,7 +32,7 @@ export interface ImageSpec {
     announcement?: string;
     /** Repository that the image is pushed to, without tag. */
     repository: pulumi.Input<string>;
-    /** Keep BuildKit's cache of every step beside the image, under the tag `cache-TARGET`. */
+    /** Keep BuildKit's cache of every step in a repository of its own, `REPOSITORY-cache:TARGET`. */
     registryCache: boolean;
 }
 
@@ -62,7 +62,7 @@ export function buildImage(name: string, spec: ImageSpec, opts: ChildOptions): B
         .all([inputs.dockerfile, inputs.context, inputs.buildArgs])
         .apply((parts) => createHash("sha256").update(JSON.stringify(parts)).digest("hex").slice(0, 12));
     const tag = pulumi.interpolate`${spec.repository}:${spec.target}-${contentHash}`;
-    const cacheRef = pulumi.interpolate`${spec.repository}:cache-${spec.target}`;
+    const cacheRef = pulumi.interpolate`${spec.repository}-cache:${spec.target}`;
     const image = new dockerBuild.Image(
         name,
         {

@@ -24,7 +24,7 @@ import { plannedStages, planText, stageLine } from "../stages/plan";
 import { stageTable } from "../stages/table";
 import { gitContext } from "../stages/sources";
 import { type CmmPlatformArgs, type RegistryArgs, type SettledPlatform, settlePlatform } from "./cmmPlatformArgs";
-import { baseName, baseReference, openPoints, refuseOpenPoints, resolveSources, sourceRevision } from "./openPoints";
+import { baseReference, openPoints, refuseOpenPoints, resolveSources, sourceRevision, withoutLocalPort } from "./openPoints";
 import { pushingPodsWarning, registryHook, warnOfRegistry } from "./registryChecks";
 import { servingFitProblems } from "./servingFit";
 
@@ -195,8 +195,10 @@ function buildImages(parent: CmmPlatform, name: string, args: SettledPlatform): 
     const commonArgs = {
         SOURCE_DATE_EPOCH: `${image.sourceDateEpoch}`,
         BASE_IMAGE: shared.baseImage,
-        BASE_NAME: baseName(image.base),
+        BASE_NAME: withoutLocalPort(image.base.name),
         CUDA_ARCH_LIST: image.cudaArchList,
+        // Who may push there decides what is deployed: no other domain of trust has these caches, and a renamed stack keeps them.
+        COMPILE_DOMAIN: withoutLocalPort(release),
     };
     const sourceContexts = Object.fromEntries(Object.entries(sources).map(([key, source]) => [key, source.path ?? gitContext(source)]));
     const plan = plannedStages(stageArgs);

@@ -51,7 +51,10 @@ export interface ImageArgs {
     cudaArchList?: string;
     /** Seconds since 1970 that every file of the image carries, so that the same inputs give the same digest. Default: 0. */
     sourceDateEpoch?: number;
-    /** Keep BuildKit's cache of every step of every stage in the registry. Default: true. */
+    /**
+     * Keep BuildKit's cache of every step of every stage in the registry, in a repository of its own, `IMAGE_TAG-stages-cache`. Whoever may write
+     * there decides what a build on a fresh builder takes for built; false for releases where that is more than the builder. Default: true.
+     */
     registryCache?: boolean;
     /**
      * An image that exists already, `REPOSITORY@DIGEST` below `registry.address`: it is deployed, and nothing is built. Before anything is
@@ -190,7 +193,10 @@ export const imageSchema = z.strictObject({
         .default("9.0a")
         .meta({ description: "GPU architecture.", source: "source document" }),
     sourceDateEpoch: z.int().nonnegative().default(0).meta({ description: "Time stamp of every file of the image.", unit: "s since 1970" }),
-    registryCache: z.boolean().default(true).meta({ description: "Keep BuildKit's cache of every step in the registry." }),
+    registryCache: z
+        .boolean()
+        .default(true)
+        .meta({ description: "Keep BuildKit's cache of every step in the registry, in IMAGE_TAG-stages-cache; false where others may write there." }),
     use: z
         .string()
         .refine(isDigestReference, { error: "is no image by digest; accepted: REPOSITORY@sha256:DIGEST" })

@@ -35,9 +35,9 @@ export function baseReference(base: SettledPlatform["image"]["base"]): string {
     return base.digest === undefined ? base.name : `${base.name}@${base.digest}`;
 }
 
-/** The base's name for the image's label; without the port of a registry on this machine, which is another every time. */
-export function baseName(base: SettledPlatform["image"]["base"]): string {
-    return isLoopbackRegistry(base.name) ? base.name.slice(registryHost(base.name).length + 1) : base.name;
+/** An image's or repository's name without the registry on this machine, whose port is another every time. */
+export function withoutLocalPort(name: string): string {
+    return isLoopbackRegistry(name) ? name.slice(registryHost(name).length + 1) : name;
 }
 
 /** What a preview can show and an update must not start with. */

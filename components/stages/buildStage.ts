@@ -25,7 +25,10 @@ export interface BuildStageArgs {
     gitTokens?: pulumi.Input<GitTokens>;
     /** What is said when the build starts, e.g. which stage of how many. Default: nothing. */
     announcement?: string;
-    /** Keep BuildKit's cache of every step in the repository, under `cache-TARGET`. Default: true. */
+    /**
+     * Keep BuildKit's cache of every step in a repository of its own, `REPOSITORY-cache:TARGET`. Whoever may write there decides what a build
+     * on a fresh builder takes for built; so nobody but the builder should, or this is false. Default: true.
+     */
     registryCache?: boolean;
 }
 

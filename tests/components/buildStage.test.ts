@@ -60,6 +60,7 @@ test("its image has exactly these inputs", async () => {
                 "ARG SOURCE_DATE_EPOCH",
                 "",
                 "FROM base AS compile-lmcache",
+                "ARG COMPILE_DOMAIN",
                 "ARG SRC_LMCACHE_REVISION",
                 "ARG CUDA_ARCH_LIST",
                 "ARG MAX_JOBS",
@@ -87,8 +88,8 @@ test("its image has exactly these inputs", async () => {
         buildOnPreview: false,
         tags: [expect.stringMatching(/^example\.com\/vllm\/stages:build-lmcache-[0-9a-f]{12}$/) as string],
         exports: [{ raw: "type=image,push=true,oci-mediatypes=true,rewrite-timestamp=true" }],
-        cacheFrom: [{ registry: { ref: "example.com/vllm/stages:cache-build-lmcache" } }],
-        cacheTo: [{ registry: { ref: "example.com/vllm/stages:cache-build-lmcache", mode: "max", imageManifest: true, ociMediaTypes: true } }],
+        cacheFrom: [{ registry: { ref: "example.com/vllm/stages-cache:build-lmcache" } }],
+        cacheTo: [{ registry: { ref: "example.com/vllm/stages-cache:build-lmcache", mode: "max", imageManifest: true, ociMediaTypes: true } }],
     });
 });
 

@@ -246,6 +246,23 @@ test("the release carries the pipeline parameters' name and the verified image",
     expect(release.dependsOn).toEqual(expect.arrayContaining([`${imageType} gh200-image`, `${imageType} gh200-image-verify`]));
 });
 
+describe("the compile caches are of the domain of whoever may push the release", () => {
+    const domains = (of: Recorder) => [
+        ...new Set(of.ofType(imageType).flatMap(({ inputs }) => (inputs.buildArgs as Record<string, string> | undefined)?.COMPILE_DOMAIN ?? [])),
+    ];
+
+    test("its repository", () => expect(domains(whole)).toEqual(["atl.vultrcr.com/vllm/gh200-vllm-cmm"]));
+
+    test.each<[string, Partial<CmmPlatformArgs>, string]>([
+        ["another release's, for another one", { image: { ...image, imageTag: "try" } }, "atl.vultrcr.com/vllm/try"],
+        ["without the port of this machine's registry, which is another every time", { registry: { address: "localhost:5001/vllm" } }, "vllm/gh200-vllm-cmm"],
+    ])("%s", async (_, overrides, domain) => {
+        platform(overrides);
+        await recorder.settled();
+        expect(domains(recorder)).toEqual([domain]);
+    });
+});
+
 describe("every image", () => {
     const each = (claim: (registration: Registration) => void) => {
         expect(images(whole)).toHaveLength(12);
@@ -288,6 +305,7 @@ test("each stage gets its own jobs, architecture and revision, and no other stag
         BASE_IMAGE: `nvcr.io/nvidia/pytorch:26.03-py3@${baseDigest}`,
         SOURCE_DATE_EPOCH: "1775088000",
         CUDA_ARCH_LIST: "9.0a",
+        COMPILE_DOMAIN: "atl.vultrcr.com/vllm/gh200-vllm-cmm",
     };
     expect(args("build-vllm")).toEqual({ ...common, MAX_JOBS: "13", SRC_VLLM_REVISION: commit });
     expect(args("build-lmcache")).toEqual({ ...common, MAX_JOBS: "31", SRC_LMCACHE_REVISION: commit });

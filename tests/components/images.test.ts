@@ -51,6 +51,7 @@ describe("ManagedAllocator", () => {
                     "ARG SOURCE_DATE_EPOCH",
                     "",
                     "FROM base AS build-managed-alloc",
+                    "ARG COMPILE_DOMAIN",
                     "ARG CUDA_ARCH_LIST",
                     "COPY managed_alloc.cu /",
                     "RUN nvcc",

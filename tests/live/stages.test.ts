@@ -4,6 +4,7 @@ import * as os from "node:os";
 import * as path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { stageTable } from "../../components/stages/table";
+import { repositoryRoot } from "../support/stackFile";
 import { LiveSandbox } from "./liveSandbox";
 import { PlainBuildx } from "./plainBuildx";
 
@@ -63,6 +64,59 @@ describe("BuildKit's own checks", () => {
             expect(output).toContain("UndefinedVar");
         },
         MINUTE,
+    );
+});
+
+describe("a compile cache that another Dockerfile wrote on the same daemon", () => {
+    const dockerfile = fs.readFileSync(path.join(repositoryRoot, "assets/vllm/Dockerfile"), "utf8");
+    /** The very mounts of a compile step, by the Dockerfile itself. */
+    const mounts = (target: string) => {
+        const step = new RegExp(`AS compile-${target.replace("build-", "")}\\n[^]*?\\nRUN ([^]*?)run-logged`).exec(dockerfile)?.[1] ?? "";
+        return [...step.matchAll(/--mount=type=cache\S+/g)].map(([flag]) => flag);
+    };
+    const run = (name: string, flags: string[], command: string, domain?: string) => {
+        const folder = path.join(out, name);
+        fs.mkdirSync(folder, { recursive: true });
+        fs.writeFileSync(path.join(folder, "Dockerfile"), `ARG BASE_IMAGE\nFROM \${BASE_IMAGE}\nARG COMPILE_DOMAIN=local\nRUN ${flags.join(" ")} ${command}\n`);
+        const args = [`--build-arg=BASE_IMAGE=${buildx.base}`, ...(domain === undefined ? [] : [`--build-arg=COMPILE_DOMAIN=${domain}`])];
+        return buildx.run(["build", "--progress=plain", "--platform=linux/arm64", ...args, folder]);
+    };
+    const plant = "mkdir -p /var/cache/gh200/ccache && touch /var/cache/gh200/ccache/planted";
+    const found = "ls /var/cache/gh200/ccache/planted";
+
+    test.each(["build-vllm", "build-managed-alloc"])(
+        "is not what a step of %s finds",
+        (target) => {
+            const own = mounts(target);
+            expect(own).toHaveLength(2);
+            const [domain, another] = [`registry.example/${target}`, "registry.example/try"];
+            expect(run("shared", ["--mount=type=cache,id=gh200-compile,target=/var/cache/gh200"], plant)).toMatchObject({ status: 0 });
+            expect(run("unnamed", own, plant)).toMatchObject({ status: 0 });
+            expect(run("another", own, plant, another)).toMatchObject({ status: 0 });
+            const other = target === "build-vllm" ? "build-lmcache" : "build-vllm";
+            expect(run("neighbour", mounts(other), plant, domain)).toMatchObject({ status: 0 });
+            const { status, output } = run("victim", own, found, domain);
+            expect(status).not.toBe(0);
+            expect(output).toMatch(/planted'?: No such file/);
+            // The same domain's next step does find what the one before left.
+            expect(run("first", own, plant, domain)).toMatchObject({ status: 0 });
+            expect(run("next", own, found, domain)).toMatchObject({ status: 0 });
+        },
+        5 * MINUTE,
+    );
+
+    test(
+        "is in no log that is read of the domain",
+        () => {
+            const { status, output } = buildx.build("build-managed-alloc", ["--build-arg=COMPILE_DOMAIN=registry.example/logs"]);
+            expect(status, output.slice(-4000)).toBe(0);
+            const folder = path.join(out, "logs");
+            const asked = ["--build-arg=COMPILE_DOMAIN=registry.example/logs", `--build-arg=LOGS_AT=${Date.now()}`, "-o", `type=local,dest=${folder}`];
+            const logs = buildx.build("logs", asked);
+            expect(logs.status, logs.output.slice(-4000)).toBe(0);
+            expect(fs.readdirSync(folder)).toEqual(["build-managed-alloc.log"]);
+        },
+        5 * MINUTE,
     );
 });
 

@@ -20,6 +20,7 @@ ${[
     .map(
         ([stage, source]) => `
 FROM base AS compile-${stage}
+ARG COMPILE_DOMAIN
 ARG SRC_${source!.replaceAll("-", "_").toUpperCase()}_REVISION
 ARG CUDA_ARCH_LIST
 ARG MAX_JOBS
@@ -33,6 +34,7 @@ COPY --from=compile-${stage} /wheels /
     )
     .join("")}
 FROM base AS build-managed-alloc
+ARG COMPILE_DOMAIN
 ARG CUDA_ARCH_LIST
 COPY managed_alloc.cu /
 RUN nvcc

@@ -92,6 +92,22 @@ test("the verification runs in the assembled image and has no other base", () =>
     expect(slice.text.match(/^FROM .*$/gim)).toEqual([expect.stringMatching(/^FROM cmm AS verify$/i)]);
 });
 
+test.each(targets)("%s takes turns by a mount that holds nothing, and finds again what its own target and domain left alone", (target) => {
+    const { text: slice, args } = sliceDockerfile(text, target, [...sources, "locks", "wheelhouse"]);
+    expect(slice.match(/--mount=type=cache\S*/g)).toEqual([
+        "--mount=type=cache,id=gh200-compile,sharing=locked,target=/run/gh200-turn",
+        `--mount=type=cache,id=gh200-cache-\${COMPILE_DOMAIN}-${target},target=/var/cache/gh200`,
+    ]);
+    expect(args).toContain("COMPILE_DOMAIN");
+    expect(text.split("/run/gh200-turn")).toHaveLength(targets.length + 1);
+});
+
+test("the logs of every target are read from where it leaves them", () => {
+    const { text: slice } = sliceDockerfile(text, "logs", []);
+    const mounts = [...slice.matchAll(/--mount=type=cache,id=(\S+),target=\S+/g)].map((match) => match[1]);
+    expect(mounts.sort()).toEqual(targets.map((target) => `gh200-cache-\${COMPILE_DOMAIN}-${target}`).sort());
+});
+
 test("ccache knows a compiler by its content: whoever else writes the cache can give another one the same time and size", () => {
     expect(text).toMatch(/^ENV CCACHE_DIR=\S+ CCACHE_COMPILERCHECK=content$/m);
 });
