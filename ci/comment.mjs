@@ -1,5 +1,5 @@
 // node ci/comment.mjs FILE: puts a preview's comment on its pull request, or updates the one that is there. Plain JavaScript
-// without packages, because it is the one step that holds a token which may write. The file's text is data: it is posted, never run.
+// without packages, because it is the one step that holds a token which may write. The file is made by report/render.ts of uploaded facts.
 //   FORGE_API     https://api.github.com, or https://HOST/api/v1 of a Gitea
 //   REPOSITORY    OWNER/NAME
 //   PULL_REQUEST  its number

@@ -1,5 +1,5 @@
 import type { PreviewFacts } from "./facts";
-import { fenced } from "./untrusted";
+import { fenced } from "../components/internal/untrusted";
 
 /** By which a workflow finds the comment that it updates. */
 export const marker = (stack: string): string => `<!-- gh200-vllm preview of ${plainName(stack)} -->`;
@@ -13,7 +13,7 @@ export function previewComment(facts: PreviewFacts): string {
         ...(facts.compared
             ? []
             : [
-                  "Not compared with what is deployed: this run has neither the stack's state nor its passphrase, so everything shows as new, and the digest is that of a first deployment.",
+                  "Not compared with what is deployed: this run has neither the stack's state nor its passphrase, so everything shows as new, and the digest is that of a first deployment. In a pull request it is what the pull request's own code says of itself.",
                   "",
               ]),
         ...block("Refused", facts.errors),

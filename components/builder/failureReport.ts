@@ -1,5 +1,6 @@
 import * as fs from "node:fs";
 import * as path from "node:path";
+import { fenced, inlined } from "../internal/untrusted";
 import { buildCause } from "./buildCause";
 import { hashFiles, listFiles } from "../internal/contexts";
 
@@ -35,9 +36,10 @@ const shownLogLines = 40;
 export function failureReport(failure: Failure): string {
     const { log } = failure;
     const changes = changedInputs(failure.oldInputs, failure.newInputs);
+    const told = log.length > 0 ? log.slice(-shownLogLines) : failure.errors.flatMap((text) => text.split("\n")).slice(0, shownLogLines);
     const domain = failure.newInputs.buildArgs?.COMPILE_DOMAIN;
     return [
-        `# ${failure.target || failure.resource} failed: ${buildCause(failure)}`,
+        `# ${failure.target || failure.resource} failed: ${inlined(buildCause(failure))}`,
         "",
         `- stack: ${failure.stack}, resource ${failure.resource}`,
         `- time: ${failure.time.toISOString()}`,
@@ -45,13 +47,11 @@ export function failureReport(failure: Failure): string {
         "",
         "## What it was told last",
         "",
-        ...(log.length > 0 ? log.slice(-shownLogLines) : failure.errors.flatMap((text) => text.split("\n")).slice(0, shownLogLines)).map(
-            (line) => `    ${line.slice(0, 400)}`,
-        ),
+        ...fenced(told, "text", Infinity),
         "",
         "## What changed since it was last built",
         "",
-        ...changes.map((line) => `- ${line}`),
+        ...fenced(changes, "text", Infinity),
         "",
         "## How to go on",
         "",

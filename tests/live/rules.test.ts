@@ -124,8 +124,8 @@ describe("a build that fails", () => {
             const page = fs.readFileSync(file(`.gh200/failures/${reports[0]}`), "utf8");
             expect(page).toMatch(/^# build-infinistore failed: .*#error planted by the test/);
             expect(page).toMatch(/- builder: tcp:\S+, build [a-z0-9]{20,}/);
-            expect(page).toMatch(/ {4}.*#error .*planted by the test/);
-            expect(page).toContain("- context src-infinistore: src/infinistore.cpp edited");
+            expect(page).toMatch(/```text\n[^]*#error planted\s+by\s+the\s+test/);
+            expect(page).toContain("context src-infinistore: src/infinistore.cpp edited");
             expect(page).toContain("npm run approve -- -s sandbox --after-failure REASON");
             expect(failure.output).toContain(page.split("\n")[0]);
             expect(failure.output).toContain(`This report: .gh200/failures/${reports[0]}`);

@@ -7,6 +7,10 @@ import * as yaml from "yaml";
 import { afterAll, afterEach, describe, expect, test } from "vitest";
 import { parameters, withParameters } from "../../ci/parameters";
 import { cacheRoot } from "../../tools/cache";
+import type { PreviewFacts } from "../../report/facts";
+import { previewComment } from "../../report/markdown";
+import { uploadedFacts } from "../../report/uploaded";
+import { withoutBlocks } from "../support/hostileTexts";
 import { repositoryRoot } from "../support/stackFile";
 import { temporaryFolders } from "../support/temporaryFolder";
 
@@ -228,21 +232,36 @@ describe("the pull request's steps", () => {
         expect(comment).toMatch(/^<!-- gh200-vllm preview of gh200 -->\n## Preview of gh200: \d+ changes/);
         expect(comment).toContain("Not compared with what is deployed");
         expect(comment).toContain("### Rebuilt: 7 stages");
+        const facts = fs.readFileSync(path.join(repositoryRoot, "preview/preview.json"), "utf8");
+        expect(previewComment(uploadedFacts("gh200", facts))).toBe(comment);
         expect(runStep(number!, context({}), repositoryRoot).status).toBe(0);
         expect(fs.readFileSync(path.join(repositoryRoot, "preview/pull-request"), "utf8")).toBe("7\n");
         fs.rmSync(path.join(repositoryRoot, "preview"), { recursive: true });
     }, 300_000);
 
-    const comment = `<!-- gh200-vllm preview of gh200 -->\n## Preview of gh200: no change\n${hostile}`;
+    const change = { op: "update", type: "Image", name: hostile, properties: [hostile] };
+    const said: PreviewFacts = {
+        ...{ stack: "other", compared: true, succeeded: true, changes: [change], unchanged: 3, digest: undefined, change: [hostile], warnings: [hostile] },
+        ...{ errors: [hostile], violations: [{ policy: hostile, level: hostile, message: hostile }], policyPacks: [hostile], memoryPlan: [hostile] },
+        rebuilt: [{ target: "build-vllm", delivers: hostile, minutes: 1 }],
+    };
+    const comment = previewComment(uploadedFacts("gh200", JSON.stringify(said)));
 
-    function commentStep(url: string, overrides: Record<string, string> = {}, number = "7") {
+    /** What comment.yml does after the download, as far as it comes. */
+    async function commentSteps(url: string, uploaded: { facts?: string; number?: string } = {}) {
         const folder = temporaryFolder();
         fs.mkdirSync(path.join(folder, "preview"));
-        fs.writeFileSync(path.join(folder, "preview/preview.md"), comment);
-        fs.writeFileSync(path.join(folder, "preview/pull-request"), number);
-        const step = steps(".github/workflows/comment.yml").find(({ run }) => run?.includes("comment.mjs"));
-        const child = runStepAsync(step!, context({ "github.api_url": url, ...overrides }), { RUNNER_TEMP: folder });
-        return child;
+        fs.writeFileSync(path.join(folder, "preview/preview.json"), uploaded.facts ?? JSON.stringify(said));
+        fs.writeFileSync(path.join(folder, "preview/preview.md"), "<!-- gh200-vllm preview of gh200 -->\n[as the bot](https://example.com) @everyone\n");
+        fs.writeFileSync(path.join(folder, "preview/pull-request"), uploaded.number ?? "7");
+        let answer = { status: null as number | null, output: "" };
+        for (const step of steps(".github/workflows/comment.yml").filter(({ run }) => run?.includes("RUNNER_TEMP") && !run.includes("gh run download"))) {
+            answer = await runStepAsync(step, context({ "github.api_url": url }), { RUNNER_TEMP: folder });
+            if (answer.status !== 0) {
+                break;
+            }
+        }
+        return answer;
     }
 
     /** Asynchronous, because the forge that it talks to lives in this process. */
@@ -258,17 +277,43 @@ describe("the pull request's steps", () => {
         return new Promise((done) => child.once("close", (status) => done({ status, output })));
     }
 
-    test("write one comment, whose text is posted as it is and never run", async () => {
+    test("write one comment, made of the uploaded facts by reviewed code and never run", async () => {
         const { url, seen } = await forge("a".repeat(40), []);
-        expect(await commentStep(url)).toEqual({ status: 0, output: "commented\n" });
+        expect(await commentSteps(url)).toEqual({ status: 0, output: "commented\n" });
         expect(seen.map(({ method, url: at }) => `${method} ${at}`)).toEqual([
             "GET /repos/owner/name/pulls/7",
             "GET /repos/owner/name/issues/7/comments?per_page=100&limit=100&page=1",
             "POST /repos/owner/name/issues/7/comments",
         ]);
         expect(JSON.parse(seen[2]!.body)).toEqual({ body: comment });
+        expect(comment).toMatch(/^<!-- gh200-vllm preview of gh200 -->\n## Preview of gh200: 1 change/);
+        expect(comment).toContain("Not compared with what is deployed");
+        expect(withoutBlocks(comment)).not.toMatch(/pwned|secrets\.|as the bot/);
         expect(fs.existsSync(path.join(repositoryRoot, "pwned"))).toBe(false);
     }, 60_000);
+
+    test.each([
+        ["Markdown in the place of facts", "[as the bot](https://example.com) @everyone"],
+        ["facts with a field more", JSON.stringify({ ...said, footer: "[as the bot](https://example.com)" })],
+        ["a stage that is none", JSON.stringify({ ...said, rebuilt: [{ target: "| [as the bot](https://example.com) |" }] })],
+        ["a digest that is none", JSON.stringify({ ...said, digest: "[as the bot](https://example.com)" })],
+    ])(
+        "write no comment of %s",
+        async (_, facts) => {
+            const { url, seen } = await forge("a".repeat(40), []);
+            const { status, output } = await commentSteps(url, { facts });
+            expect(status).not.toBe(0);
+            expect(output).toContain("preview of gh200: holds no facts of a preview; accepted: what ci/preview writes");
+            expect(seen).toEqual([]);
+        },
+        60_000,
+    );
+
+    test("have the token in no step that runs packages", () => {
+        const holding = steps(".github/workflows/comment.yml").filter(({ env }) => Object.values(env).some((value) => value.includes("github.token")));
+        expect(holding.map(({ run }) => run?.split(" ").slice(0, 3).join(" "))).toEqual(["gh run download", expect.stringMatching(/^PULL_REQUEST=/)]);
+        expect(holding.map(({ run }) => run).join("\n")).not.toMatch(/npx|npm|tsx/);
+    });
 
     test("update the comment that is there, and not one of a person who copied its marker", async () => {
         const { url, seen } = await forge("a".repeat(40), [
@@ -276,17 +321,17 @@ describe("the pull request's steps", () => {
             { id: 1, body: comment, user: { type: "User" } },
             { id: 2, body: comment, user: { type: "Bot" } },
         ]);
-        expect((await commentStep(url)).output).toBe("updated the comment\n");
+        expect((await commentSteps(url)).output).toBe("updated the comment\n");
         expect(seen.at(-1)).toMatchObject({ method: "PATCH", url: "/repos/owner/name/issues/comments/2" });
     }, 60_000);
 
     test("write nothing to a pull request whose head is another commit, nor to one that is no number", async () => {
         const { url, seen } = await forge("b".repeat(40), []);
-        const other = await commentStep(url);
+        const other = await commentSteps(url);
         expect(other.status).not.toBe(0);
         expect(other.output).toContain("the preview is of another commit");
         expect(seen).toHaveLength(1);
-        const injected = await commentStep(url, {}, "7/../../8\n");
+        const injected = await commentSteps(url, { number: "7/../../8\n" });
         expect(injected.output).toContain("PULL_REQUEST: is missing or malformed");
         expect(seen).toHaveLength(1);
     }, 60_000);
@@ -300,4 +345,37 @@ describe("the pull request's steps", () => {
         }
         expect(fs.existsSync(path.join(repositoryRoot, "pwned"))).toBe(false);
     }, 60_000);
+});
+
+describe("what a runner would obey", () => {
+    const verbatim = (env: Record<string, string>, ...command: string[]) =>
+        spawnSync(path.join(repositoryRoot, "ci/verbatim"), command, { encoding: "utf8", env: { PATH: process.env.PATH, ...env } });
+    const lines = ["::error file=a.ts,line=1::planted", "   ::set-output name=digest::aaaa", "##[add-path]/tmp/evil", "::stop-commands::other"];
+
+    test("is printed between two words that nobody who prints knows, and its status is handed on", () => {
+        const { status, stdout } = verbatim({ GITHUB_ACTIONS: "true" }, "sh", "-c", 'printf "%s\\n" "$@"; env; exit 3', "sh", ...lines);
+        expect(status).toBe(3);
+        const told = stdout.trimEnd().split("\n");
+        const word = /^::stop-commands::([0-9a-f]{32})$/.exec(told[0]!)?.[1];
+        expect(told.at(-1)).toBe(`::${word}::`);
+        expect(told.slice(1, 5)).toEqual(lines);
+        expect(told.slice(1, -1).join("\n")).not.toContain(word);
+        expect(verbatim({ GITHUB_ACTIONS: "true" }, "true").stdout.split("\n")[0]).not.toBe(told[0]);
+    });
+
+    test("does not end with a line that was left open", () => {
+        expect(verbatim({ GITHUB_ACTIONS: "true" }, "printf", "no end").stdout).toMatch(/\nno end\n::[0-9a-f]{32}::\n$/);
+    });
+
+    test("is nothing to anybody else", () => expect(verbatim({}, "echo", "a").stdout).toBe("a\n"));
+
+    test("is what every step of a workflow prints beside secrets, or of a preview", () => {
+        const texts = ["ci/up", "ci/preview"].map((file) => fs.readFileSync(path.join(repositoryRoot, file), "utf8"));
+        for (const run of [...files.flatMap(steps).map(({ run: step = "" }) => step), ...texts.flatMap((text) => text.split("\n"))]) {
+            if (/pulumi -- up|preview:report|run --silent drift|^cat .*(failures|preview)\S*$/.test(run) && !run.startsWith("#")) {
+                expect(run).toMatch(/^ci\/verbatim /);
+            }
+        }
+        expect(texts.join("\n").match(/^ci\/verbatim /gm)).toHaveLength(2);
+    });
 });

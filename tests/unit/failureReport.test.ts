@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import { changedInputs, type Failure, failureReport } from "../../components/builder/failureReport";
 import { busyProblem, describeBuild, holderLine } from "../../components/builder/holder";
 import { problemLine } from "../../components/internal/errors";
+import { hostile, withoutBlocks } from "../support/hostileTexts";
 import { temporaryFolders, writeTree } from "../support/temporaryFolder";
 
 const temporaryFolder = temporaryFolders();
@@ -31,7 +32,7 @@ describe("the report of a failed build", () => {
         const page = failureReport(failure);
         expect(page.split("\n")[0]).toBe("# build-vllm failed: a.cu(3): error: expected ;");
         expect(page).toContain("- builder: tcp://10.0.0.1:1234, build abc");
-        expect(page).toContain("- build argument MAX_JOBS: 4 → 5");
+        expect(page).toContain("```text\nbuild argument MAX_JOBS: 4 → 5\n```");
         expect(page).toContain("npm run approve -- -s gh200 --after-failure REASON");
     });
 
@@ -46,6 +47,22 @@ describe("the report of a failed build", () => {
         expect(page).not.toContain("line 160\n");
         expect(page).toContain("line 161\n");
         expect(Math.max(...page.split("\n").map((line) => line.length))).toBeLessThan(500);
+    });
+
+    test("ends with what was told last, however long its lines are", () => {
+        const page = failureReport({ ...failure, log: [...Array.from({ length: 39 }, () => "x ".repeat(400)), "the last word"] });
+        expect(page).toContain("\nthe last word\n```\n");
+    });
+
+    test.each(hostile)("keeps what a build printed in its blocks: %j", (text) => {
+        const log = ["compiling", text, `[build-vllm] first error: ${text}`];
+        const named = { [text]: { location: text }, "src-vllm": { location: text } };
+        const newInputs = { dockerfile: inputs.dockerfile, buildArgs: { [text]: text }, context: { location: text, named } };
+        for (const page of [failureReport({ ...failure, log, newInputs }), failureReport({ ...failure, ref: undefined, log: [], errors: [text], newInputs })]) {
+            const outside = withoutBlocks(page).replace(/^# build-vllm failed: (`+) .* \1$/m, "# build-vllm failed: CODE");
+            expect(outside).not.toMatch(/<|@everyone|javascript|example\.com|secrets\.|::|\u202e|\u001b|\r|^ {0,3}~~~/m);
+            expect(outside.match(/^#/gm)).toHaveLength(4);
+        }
     });
 });
 

@@ -1,7 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { previewFacts } from "../../report/facts";
 import { marker, previewComment } from "../../report/markdown";
-import { fenced } from "../../report/untrusted";
+import { fenced } from "../../components/internal/untrusted";
+import { hostile, withoutBlocks } from "../support/hostileTexts";
 import type { EngineEvent, EngineRun } from "../../tools/engine";
 
 const urn = (type: string, name: string) => `urn:pulumi:gh200::gh200-vllm::${type}::${name}`;
@@ -74,20 +75,6 @@ describe("a comment", () => {
     });
 });
 
-/** What a stranger may put into any text that ends up in a comment. */
-const hostile = [
-    "```\n# out of the fence\n@everyone",
-    "`````````` <script>alert(1)</script>",
-    "<!-- gh200-vllm preview of other -->",
-    "[click](javascript:alert(1)) ![x](https://example.com/track.png)",
-    "a | b | c\n| --- | --- |",
-    "\u202egnp.exe \u200b\u2066hidden\u0007\u001b[31mred\u001b[0m",
-    "~~~\nnot a fence",
-    "</details><img src=x onerror=alert(1)>",
-    "${{ secrets.TOKEN }} $(touch pwned) `touch pwned`",
-    "x".repeat(100_000),
-];
-
 describe("untrusted text", () => {
     test.each(hostile)("stays inside its block: %j", (text) => {
         const lines = fenced([text, "last"]);
@@ -132,20 +119,3 @@ describe("untrusted text", () => {
         expect(marker("x --> <img>")).toBe("<!-- gh200-vllm preview of x_--___img_ -->");
     });
 });
-
-/** The page without its fenced blocks, read as CommonMark does. */
-function withoutBlocks(page: string): string {
-    const kept: string[] = [];
-    let fence = "";
-    for (const line of page.split("\n")) {
-        const run = /^(`{3,})/.exec(line)?.[1] ?? "";
-        if (fence === "" && run !== "") {
-            fence = run;
-        } else if (fence !== "" && run.length >= fence.length && line.trim() === run) {
-            fence = "";
-        } else if (fence === "") {
-            kept.push(line);
-        }
-    }
-    return kept.join("\n");
-}

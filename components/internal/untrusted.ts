@@ -1,14 +1,26 @@
 /**
  * Text that a stranger may have written, made harmless for a comment. Inside a fenced block Markdown has no meaning: no link,
  * image, mention, HTML or heading. What could end the block, hide text or turn it around is taken out.
+ *
+ * @param most lines that are shown, the first ones. Default: as many as a comment has room for.
  */
-export function fenced(lines: readonly string[], language = "text"): string[] {
+export function fenced(lines: readonly string[], language = "text", most = blockLines): string[] {
     const wrapped = lines.flatMap((line) => visible(line).split("\n")).flatMap(wrap);
-    const left = wrapped.length - blockLines;
-    const body = left > 0 ? [...wrapped.slice(0, blockLines), `... and ${left} more lines`] : wrapped;
+    const left = wrapped.length - most;
+    const body = left > 0 ? [...wrapped.slice(0, most), `... and ${left} more lines`] : wrapped;
     const longest = Math.max(2, ...body.flatMap((line) => [...line.matchAll(/`+/g)].map(([run]) => run.length)));
     const fence = "`".repeat(longest + 1);
     return [`${fence}${language}`, ...body, fence];
+}
+
+/** A short text within a line of our own; where anything of it could mean something, as code, in which nothing does. */
+export function inlined(text: string): string {
+    const line = visible(text).replace(/\s+/g, " ").trim().slice(0, 400);
+    if (!/[`<>[\]&@#\\]|:\/\/|www\./i.test(line)) {
+        return line;
+    }
+    const fence = "`".repeat(Math.max(0, ...[...line.matchAll(/`+/g)].map(([run]) => run.length)) + 1);
+    return `${fence} ${line} ${fence}`;
 }
 
 /** A comment of GitHub's may have 65,536 characters; six blocks of this size stay below. */
