@@ -19,6 +19,8 @@ interface ImageFacts {
     contextNames: string[] | undefined;
     platforms: string[];
     tags: string[];
+    /** Build caches that the build believes: a registry's by its reference, any other by what it is. */
+    caches: string[];
 }
 
 function imageFacts({ type, props }: Pick<PolicyResource, "type" | "props">): ImageFacts | undefined {
@@ -32,6 +34,7 @@ function imageFacts({ type, props }: Pick<PolicyResource, "type" | "props">): Im
         buildArgs?: Record<string, string>;
         platforms?: string[];
         tags?: string[];
+        cacheFrom?: { registry?: { ref?: string } }[];
     };
     const given = known(() => ({ of: image.context?.named ?? {} }))?.of;
     const named = given ?? {};
@@ -43,6 +46,7 @@ function imageFacts({ type, props }: Pick<PolicyResource, "type" | "props">): Im
         contextNames: given === undefined ? undefined : Object.keys(given),
         platforms: Object.values(knownEntries(() => ({ ...image.platforms }))),
         tags: Object.values(knownEntries(() => ({ ...image.tags }))),
+        caches: (known(() => image.cacheFrom) ?? []).flatMap((cache) => known(() => cache.registry?.ref ?? Object.keys(cache).join(", ")) ?? []),
     };
 }
 
@@ -115,6 +119,15 @@ export const imagePolicies: (ResourceValidationPolicy | StackValidationPolicy)[]
         { name: "images-by-digest", description: "What an image is built from is named by digest, in its contexts and in its Dockerfile." },
         (image, name) => [
             ...dockerfileImages(image, name),
+            // Whatever it reads the Dockerfile with decides what is built: BuildKit takes this in the place of `# syntax=`.
+            ...Object.entries({ BUILDKIT_SYNTAX: image.buildArgs.BUILDKIT_SYNTAX })
+                .filter(([, frontend]) => frontend !== undefined && !isDigestReference(frontend))
+                .map(([argument, frontend]) => ({
+                    path: `${name}.buildArgs.${argument}`,
+                    value: frontend,
+                    wrong: "is not named by digest",
+                    accepted: "REPOSITORY@sha256:DIGEST",
+                })),
             ...Object.entries(image.contexts)
                 .filter(([, location]) => location.startsWith("docker-image://") && !isDigestReference(location.slice("docker-image://".length)))
                 .map(([context, location]) => ({
@@ -143,6 +156,9 @@ export const imagePolicies: (ResourceValidationPolicy | StackValidationPolicy)[]
             ...image.platforms
                 .filter((platform) => platform !== "linux/arm64")
                 .map((platform) => ({ path: `${name}.platforms`, value: platform, wrong: "is not a GH200's platform", accepted: "linux/arm64" })),
+            ...dockerfileFacts(image.dockerfile ?? "", [], image.buildArgs)
+                .platforms.filter((platform) => platform !== "linux/arm64")
+                .map((platform) => ({ path: `${name}.dockerfile`, value: platform, wrong: "is not a GH200's platform", accepted: "linux/arm64" })),
             ...values(image, "CUDA_ARCH_LIST")
                 .filter((arch) => arch !== "9.0a")
                 .map((arch) => ({ path: `${name}.buildArgs.CUDA_ARCH_LIST`, value: arch, wrong: "is not a GH200's GPU architecture", accepted: "9.0a" })),
@@ -171,6 +187,8 @@ export const imagePolicies: (ResourceValidationPolicy | StackValidationPolicy)[]
         (image, name) => [
             ...plaintextSecretProblems(`${name}.buildArgs`, image.buildArgs),
             ...plaintextSecretProblems(`${name}.context.named`, image.contexts),
+            // A step stands in the image's history as it is written.
+            ...plaintextSecretProblems(`${name}.dockerfile`, { text: image.dockerfile }),
             ...plaintextSecretProblems(
                 `${name}.dockerfile`,
                 Object.fromEntries(dockerfileFacts(image.dockerfile ?? "").declared.map(({ name: of, value }) => [of, value])),
@@ -178,45 +196,76 @@ export const imagePolicies: (ResourceValidationPolicy | StackValidationPolicy)[]
         ],
     ),
     {
+        name: "built-by-docker-build",
+        description: "Images are built by docker-build, whose inputs the other policies read.",
+        enforcementLevel: "mandatory",
+        validateResource: ({ type, name, props }, reportViolation) => {
+            // Docker's own provider builds too: its Image, and an image of a Docker host that has a `build`.
+            const builds = type === "docker:index/remoteImage:RemoteImage" && (known(() => props.build as object | undefined) ?? undefined) !== undefined;
+            if (builds || type === "docker:index/image:Image" || type === "docker:image:Image") {
+                reportViolation(problemLine({ path: name, value: type, wrong: "is built where no policy looks", accepted: "docker-build:index:Image" }));
+            }
+        },
+    },
+    pushedHere({
         name: "stages-of-this-stack",
         description: "What takes a compiled stage's place comes from a repository that this stack pushes to, and is nobody else's image.",
+        problems: ({ contexts }, name, own) =>
+            Object.entries(contexts)
+                .filter(([context, location]) => context.startsWith("build-") && location.startsWith("docker-image://"))
+                .filter(([, location]) => !own.has(repositoryOf(location.slice("docker-image://".length))))
+                .map(([context, location]) => ({
+                    path: `${name}.context.named.${context}`,
+                    value: location,
+                    wrong: "is an image that this stack does not push",
+                    accepted: [...own].sort().join(", "),
+                })),
+    }),
+    pushedHere({
+        name: "caches-of-this-stack",
+        description: "A build believes no cache that somebody else writes: a registry's alone, of a repository that this stack pushes to.",
+        problems: ({ caches }, name, own) =>
+            caches
+                .filter((cache) => !own.has(repositoryOf(cache).replace(/-cache$/, "")))
+                .map((cache) => ({
+                    path: `${name}.cacheFrom`,
+                    value: cache,
+                    wrong: "is a cache that this stack does not push",
+                    accepted: [...own]
+                        .map((repository) => `${repository}-cache`)
+                        .sort()
+                        .join(", "),
+                })),
+    }),
+];
+
+/** A policy over the repositories that the stack's images are pushed to. */
+function pushedHere({
+    problems,
+    ...policy
+}: Pick<StackValidationPolicy, "name" | "description"> & {
+    problems: (image: ImageFacts, name: string, own: ReadonlySet<string>) => Problem[];
+}): StackValidationPolicy {
+    return {
+        ...policy,
         enforcementLevel: "mandatory",
         validateStack: ({ resources }, reportViolation) => {
             const images = resources.flatMap((resource) => {
                 const facts = imageFacts(resource);
-                return facts === undefined
-                    ? []
-                    : [
-                          {
-                              ...facts,
-                              name: resource.name,
-                              urn: resource.urn,
-                              allTags: known(() => ({ text: JSON.stringify(resource.props.tags) })) !== undefined,
-                          },
-                      ];
+                const allTags = known(() => ({ text: JSON.stringify(resource.props.tags) })) !== undefined;
+                return facts === undefined ? [] : [{ facts, allTags, name: resource.name, urn: resource.urn }];
             });
             // A preview that does not know where an image is pushed to leaves this to the update.
-            if (!images.every(({ allTags, tags }) => allTags || tags.length > 0)) {
+            if (!images.every(({ allTags, facts }) => allTags || facts.tags.length > 0)) {
                 return;
             }
-            const own = new Set(images.flatMap(({ tags }) => tags).map(repositoryOf));
-            for (const { contexts, name, urn } of images) {
-                Object.entries(contexts)
-                    .filter(([context, location]) => context.startsWith("build-") && location.startsWith("docker-image://"))
-                    .filter(([, location]) => !own.has(repositoryOf(location.slice("docker-image://".length))))
-                    .forEach(([context, location]) => {
-                        const problem = {
-                            path: `${name}.context.named.${context}`,
-                            value: location,
-                            wrong: "is an image that this stack does not push",
-                            accepted: [...own].sort().join(", "),
-                        };
-                        reportViolation(problemLine(problem), urn);
-                    });
+            const own = new Set(images.flatMap(({ facts }) => facts.tags).map(repositoryOf));
+            for (const { facts, name, urn } of images) {
+                problems(facts, name, own).forEach((problem) => reportViolation(problemLine(problem), urn));
             }
         },
-    },
-];
+    };
+}
 
 function repositoryOf(reference: string): string {
     const { host, repository } = normalised(reference);

@@ -6,6 +6,8 @@ export interface DockerfileFacts {
     declared: { name: string; value: string; by: "ARG" | "ENV" }[];
     /** Images of FROM, COPY, mounts and `# syntax=`, but stages and named contexts. A FROM of one argument alone stays as it is written. */
     images: string[];
+    /** Platforms that a FROM asks for, but those that follow the builder or the target. */
+    platforms: string[];
     /** What ADD fetches by an address that may change under its name: neither a checksum nor a commit. */
     fetched: string[];
 }
@@ -20,17 +22,24 @@ export function dockerfileFacts(text: string, contexts: readonly string[] = [], 
     const declared = instructions.flatMap(declarations);
     const values = { ...Object.fromEntries(declared.map(({ name, value }) => [name, value])), ...buildArgs };
     const froms = instructions.filter((step): step is From => step.getKeyword() === "FROM");
+    // What a stage declares anew says nothing to a FROM: it knows the arguments above the first one alone.
+    const first = instructions.findIndex((step) => step.getKeyword() === "FROM");
+    const above = instructions.slice(0, Math.max(first, 0)).flatMap(declarations);
+    const globals = { ...Object.fromEntries(above.map(({ name, value }) => [name, value])), ...buildArgs };
     const own = new Set([...contexts, ...froms.map((from) => from.getBuildStage() ?? ""), "scratch", ""].map((name) => name.toLowerCase()));
-    const named = [
-        ...froms.map((from) => from.getImage() ?? ""),
-        ...instructions.flatMap((step) => flags(step).flatMap(([name, value]) => (name === "from" ? [value] : name === "mount" ? mountSource(value) : []))),
-    ];
-    const images = named
-        .map((name) => (/^\$\{?\w+\}?$/.test(name) ? name : resolved(name, values)))
-        .filter((name) => !own.has(name.toLowerCase()) && !/^\d+$/.test(name));
+    const copied = instructions.flatMap((step) =>
+        flags(step).flatMap(([name, value]) => (name === "from" ? [value] : name === "mount" ? mountSource(value) : [])),
+    );
+    const whole = (name: string, known: Readonly<Record<string, string>>) => (/^\$\{?\w+\}?$/.test(name) ? name : resolved(name, known));
+    const images = [...froms.map((from) => whole(from.getImage() ?? "", globals)), ...copied.map((name) => whole(name, values))].filter(
+        (name) => !own.has(name.toLowerCase()) && !/^\d+$/.test(name),
+    );
     const syntax = dockerfile.getDirectives().filter((directive) => directive.getName().toLowerCase() === "syntax");
     return {
         declared,
+        platforms: froms
+            .map((from) => resolved(from.getPlatformFlag()?.getValue() ?? "", globals))
+            .filter((of) => !/^(|\$\{?(TARGET|BUILD)PLATFORM\}?)$/.test(of)),
         images: [...syntax.map((directive) => directive.getValue()), ...images],
         fetched: instructions.flatMap((step) => fetched(step, values)),
     };

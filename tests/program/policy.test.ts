@@ -12,9 +12,10 @@ const PROGRAM = `
 import * as fs from "node:fs";
 import * as pulumi from "@pulumi/pulumi";
 const versions: Record<string, string> = { "docker-build": "0.0.22", kubernetes: "4.25.0", docker: "5.2.0" };
-for (const { type, name, inputs } of JSON.parse(fs.readFileSync("resources.json", "utf8"))) {
+for (const { type, name, inputs, standsIn } of JSON.parse(fs.readFileSync("resources.json", "utf8"))) {
     const version = versions[type.split(":")[0]];
-    if (version === undefined) {
+    // A component that has a resource's type stands in for one whose provider is not here.
+    if (version === undefined || standsIn) {
         const component: any = new pulumi.ComponentResource(type, name, inputs);
         component.registerOutputs(inputs);
     } else {
@@ -79,8 +80,8 @@ const node = { type: "gh200-vllm:index:Gh200Node", name: "node", inputs: { podLi
 
 interface Case {
     policy: string;
-    passes: { type: string; name: string; inputs: object }[];
-    fails: { type: string; name: string; inputs: object }[];
+    passes: { type: string; name: string; inputs: object; standsIn?: true }[];
+    fails: { type: string; name: string; inputs: object; standsIn?: true }[];
     says: string;
 }
 const cases: Case[] = [
@@ -134,6 +135,8 @@ const cases: Case[] = [
             image("copied-from-a-tag", {}, "FROM scratch\nCOPY --chown=1 --from=busybox:latest /bin/sh /sh\n"),
             image("mounted-from-a-tag", {}, "FROM scratch\nRUN --mount=type=bind,from=busybox:latest,target=/b true\n"),
             image("read-by-a-tag", {}, "# syntax=docker/dockerfile:1\nFROM scratch\n"),
+            image("from-variables-declared-anew", {}, `ARG A=busybox:latest B=\nFROM \${A}\${B} AS one\nARG A=busybox B=@${digest}\nFROM scratch\n`),
+            image("read-by-an-argument", { buildArgs: { BUILDKIT_SYNTAX: "mallory.example/frontend:1" } }),
             image("fetched", {}, "FROM scratch\nADD https://example.com/a.tar /\n"),
             image("fetched-by-branch", {}, "FROM scratch\nADD git@example.com:a/b.git#main /\n"),
         ],
@@ -147,8 +150,16 @@ const cases: Case[] = [
     },
     {
         policy: "arm64-sm90a",
-        passes: [image("hopper", { buildArgs: { CUDA_ARCH_LIST: "9.0a" } })],
-        fails: [image("blackwell", { buildArgs: { CUDA_ARCH_LIST: "10.0a" } }), image("x86", { platforms: ["linux/amd64"] })],
+        passes: [
+            image("hopper", { buildArgs: { CUDA_ARCH_LIST: "9.0a" } }),
+            image("for-its-target", {}, "FROM --platform=$TARGETPLATFORM scratch AS a\nFROM --platform=linux/arm64 scratch\n"),
+        ],
+        fails: [
+            image("blackwell", { buildArgs: { CUDA_ARCH_LIST: "10.0a" } }),
+            image("x86", { platforms: ["linux/amd64"] }),
+            image("x86-in-its-text", {}, "FROM --platform=linux/amd64 scratch\n"),
+            image("x86-by-an-argument", {}, "ARG OF=linux/amd64\nFROM --platform=${OF} scratch\n"),
+        ],
         says: "x86.platforms: linux/amd64: is not a GH200's platform; accepted: linux/arm64",
     },
     {
@@ -159,12 +170,21 @@ const cases: Case[] = [
     },
     {
         policy: "no-plaintext-secret-in-build",
-        passes: [image("no-secret", { buildArgs: { MAX_JOBS: "4", TOKENIZERS_PARALLELISM: "true" } })],
+        passes: [
+            image("no-secret", { buildArgs: { MAX_JOBS: "4", TOKENIZERS_PARALLELISM: "true" } }),
+            image(
+                "secret-that-is-mounted",
+                {},
+                "FROM scratch\n# A TOKEN=x of nobody\nRUN --mount=type=secret,id=TOKEN git clone https://example.com/a.git && pip install 'a @ https://example.com/a'\n",
+            ),
+        ],
         fails: [
             image("token", { buildArgs: { GITHUB_TOKEN: "abc" } }),
             image("token-as-user", context({ "src-vllm": "https://ghtoken@example.com/vllm.git#cmm" })),
             image("token-in-parameters", context({ "src-vllm": "https://example.com/vllm.git?access_token=abc#cmm" })),
             image("token-in-its-text", {}, "ARG GITHUB_TOKEN=abc\nFROM scratch\n"),
+            image("token-in-a-step", {}, "FROM scratch\nRUN git clone https://ghtoken@example.com/a.git\n"),
+            image("token-in-a-header", {}, `FROM scratch\nRUN curl --header 'Authorization: Bearer hf_${"a".repeat(34)}' https://example.com\n`),
             image("password", context({ "src-vllm": "https://me:secret@example.com/vllm.git#cmm" })),
         ],
         says: "token.buildArgs.GITHUB_TOKEN: holds a secret as plain text",
@@ -183,6 +203,25 @@ const cases: Case[] = [
         passes: [image("stage", { tags: ["example.com/stages:build-vllm-1"] })],
         fails: [image("anybodys", context({ "build-vllm": `docker-image://mallory.example/stages@${digest}` }))],
         says: "anybodys.context.named.build-vllm: docker-image://mallory.example/stages@sha256:",
+    },
+    {
+        policy: "caches-of-this-stack",
+        passes: [image("own-cache", { tags: ["example.com/stages:build-vllm-2"], cacheFrom: [{ registry: { ref: "example.com/stages-cache:build-vllm" } }] })],
+        fails: [
+            image("anybodys-cache", { cacheFrom: [{ registry: { ref: "mallory.example/stages-cache:build-vllm" } }] }),
+            image("a-folders-cache", { cacheFrom: [{ local: { src: "/tmp/cache" } }] }),
+            image("a-cache-by-its-text", { cacheFrom: [{ raw: "type=registry,ref=mallory.example/cache" }] }),
+        ],
+        says: "anybodys-cache.cacheFrom: mallory.example/stages-cache:build-vllm: is a cache that this stack does not push; accepted: ",
+    },
+    {
+        policy: "built-by-docker-build",
+        passes: [{ type: "docker:index/remoteImage:RemoteImage", name: "pulled", inputs: { name: "example.com/a:b" }, standsIn: true }],
+        fails: [
+            { type: "docker:index/image:Image", name: "another-builder", inputs: { imageName: "example.com/a:b" }, standsIn: true },
+            { type: "docker:index/remoteImage:RemoteImage", name: "a-docker-host", inputs: { name: "a", build: { context: "old" } }, standsIn: true },
+        ],
+        says: "another-builder: docker:index/image:Image: is built where no policy looks; accepted: docker-build:index:Image",
     },
     {
         policy: "pods-by-digest",
