@@ -27,7 +27,7 @@ export async function status(layout: Layout): Promise<boolean> {
     }
     printAddresses(layout, sandbox);
     if ((await failure(sandbox.controlPlane.apiServer)) === undefined) {
-        await printServer(sandbox);
+        await printServer(sandbox, layout);
     }
     if (!well) {
         say();
@@ -54,7 +54,7 @@ function printAddresses(layout: Layout, { registry, builder, controlPlane, node 
     row("logs", layout.logs);
 }
 
-async function printServer(sandbox: Sandbox): Promise<void> {
+async function printServer(sandbox: Sandbox, layout: Layout): Promise<void> {
     await withApi(sandbox, async (api) => {
         const simulated = await simulatedNodes(api);
         if (simulated.length > 0) {
@@ -69,7 +69,7 @@ async function printServer(sandbox: Sandbox): Promise<void> {
         row("pod", `${server.namespace}/${server.pod} ${server.ready ? green("Ready") : red("not ready")} on ${server.node}`);
         if (server.ready) {
             const { model } = await complete(server, "Hello");
-            say(`  ${curlLine(server, model)}`);
+            say(`  ${curlLine(server, model, layout)}`);
         }
     });
 }

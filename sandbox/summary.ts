@@ -1,3 +1,5 @@
+import * as fs from "node:fs";
+import * as path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { byBuildOrder } from "../status/report";
 import type { Api } from "./api";
@@ -14,25 +16,32 @@ export interface Server {
     readonly node: string;
     readonly address: string;
     readonly ready: boolean;
+    /** What requests to /v1 must carry; empty where none is asked for. */
+    readonly apiKey: string;
 }
 
 export async function findServer(api: Api): Promise<Server | undefined> {
     interface Pod {
         metadata: { name: string; namespace: string; deletionTimestamp?: string };
-        spec: { nodeName?: string };
+        spec: { nodeName?: string; containers: { env?: { name: string; valueFrom?: { secretKeyRef?: { name: string; key: string } } }[] }[] };
         status: { podIP?: string; conditions?: { type: string; status: string }[] };
     }
     const pods = await api.get<{ items: Pod[] }>(`/api/v1/pods?labelSelector=${encodeURIComponent(SELECTOR)}`);
     const pod = pods.items.find(({ metadata }) => metadata.deletionTimestamp === undefined);
-    return pod === undefined
-        ? undefined
-        : {
-              namespace: pod.metadata.namespace,
-              pod: pod.metadata.name,
-              node: pod.spec.nodeName ?? "none",
-              address: pod.status.podIP ?? "",
-              ready: pod.status.conditions?.some(({ type, status }) => type === "Ready" && status === "True") === true,
-          };
+    if (pod === undefined) {
+        return undefined;
+    }
+    const { name, namespace } = pod.metadata;
+    const reference = pod.spec.containers.flatMap(({ env = [] }) => env).find((variable) => variable.name === "VLLM_API_KEY")?.valueFrom?.secretKeyRef;
+    const secret = reference && (await api.get<{ data: Record<string, string> }>(`/api/v1/namespaces/${namespace}/secrets/${reference.name}`));
+    return {
+        namespace,
+        pod: name,
+        node: pod.spec.nodeName ?? "none",
+        address: pod.status.podIP ?? "",
+        ready: pod.status.conditions?.some(({ type, status }) => type === "Ready" && status === "True") === true,
+        apiKey: reference === undefined ? "" : Buffer.from(secret?.data[reference.key] ?? "", "base64").toString(),
+    };
 }
 
 export interface Completion {
@@ -49,9 +58,11 @@ export async function complete(server: Server, prompt: string): Promise<Completi
     return { model, prompt, text: answer.choices[0]?.text ?? "" };
 }
 
-/** A line to paste. There is no kube-proxy here, so a Service has no address; a pod has. */
-export function curlLine(server: Server, model: string): string {
-    return `curl -s http://${server.address}:${PORT}/v1/completions \\\n    -H 'content-type: application/json' \\\n    -d '{"model": "${model}", "prompt": "Hello", "max_tokens": 16}'`;
+/** A line to paste. There is no kube-proxy here, so a Service has no address; a pod has. The key lies in a file, so that no terminal keeps it. */
+export function curlLine(server: Server, model: string, layout: Layout): string {
+    const file = path.join(layout.dir, "api-key");
+    fs.writeFileSync(file, server.apiKey, { mode: 0o600 });
+    return `curl -s http://${server.address}:${PORT}/v1/completions \\\n    -H "authorization: Bearer $(cat ${file})" \\\n    -H 'content-type: application/json' \\\n    -d '{"model": "${model}", "prompt": "Hello", "max_tokens": 16}'`;
 }
 
 export async function printSummary(layout: Layout, api: Api, outputs: Record<string, unknown>, seconds: BuildSeconds): Promise<void> {
@@ -75,7 +86,7 @@ export async function printSummary(layout: Layout, api: Api, outputs: Record<str
         const { model, prompt, text } = await complete(server, "Hello");
         row("model", model);
         row("completion", `«${prompt}» → «${text.trim()}»`);
-        say(dim(`  ${curlLine(server, model)}`));
+        say(dim(`  ${curlLine(server, model, layout)}`));
     }
     say(bold("Next"));
     row("logs", layout.logs);
@@ -102,13 +113,14 @@ function duration(seconds: BuildSeconds, stage: string): string {
     return found === undefined ? "" : `${found[1].toFixed(1)} s`;
 }
 
-async function call(server: Server, path: string, body?: object): Promise<unknown> {
-    const post = body === undefined ? {} : { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
-    const answer = await fetch(`http://${server.address}:${PORT}${path}`, { ...post, signal: AbortSignal.timeout(30_000) }).catch((cause: unknown) => {
-        throw new Error(`${path} does not answer`, { cause });
+async function call(server: Server, at: string, body?: object): Promise<unknown> {
+    const headers = { authorization: `Bearer ${server.apiKey}`, "content-type": "application/json" };
+    const post = body === undefined ? {} : { method: "POST", body: JSON.stringify(body) };
+    const answer = await fetch(`http://${server.address}:${PORT}${at}`, { ...post, headers, signal: AbortSignal.timeout(30_000) }).catch((cause: unknown) => {
+        throw new Error(`${at} does not answer`, { cause });
     });
     if (!answer.ok) {
-        throw new Error(`${path} answers ${answer.status}: ${(await answer.text()).slice(0, 200)}`);
+        throw new Error(`${at} answers ${answer.status}: ${(await answer.text()).slice(0, 200)}`);
     }
     return answer.json();
 }

@@ -93,5 +93,19 @@ export function curlLines(resources: Resource[], kubeconfig: string | undefined)
         return [];
     }
     const prefix = kubeconfig === undefined ? "" : `KUBECONFIG=${kubeconfig} `;
-    return [`${prefix}kubectl -n ${metadata.namespace} port-forward deployment/${metadata.name} 8000 &`, "curl -s http://localhost:8000/v1/models"];
+    const { key, name } = apiKeyOf(deployment) ?? {};
+    const bearer =
+        name === undefined
+            ? ""
+            : ` -H "authorization: Bearer $(${prefix}kubectl -n ${metadata.namespace} get secret ${name} -o jsonpath='{.data.${key}}' | base64 -d)"`;
+    return [`${prefix}kubectl -n ${metadata.namespace} port-forward deployment/${metadata.name} 8000 &`, `curl -s${bearer} http://localhost:8000/v1/models`];
+}
+
+/** Where the key lies that requests to /v1 must carry. */
+function apiKeyOf(deployment: Resource): { name: string; key: string } | undefined {
+    interface PodSpec {
+        containers?: { env?: { name: string; valueFrom?: { secretKeyRef?: { name: string; key: string } } }[] }[];
+    }
+    const { containers = [] } = (deployment.inputs?.spec as { template?: { spec?: PodSpec } } | undefined)?.template?.spec ?? {};
+    return containers.flatMap(({ env = [] }) => env).find(({ name }) => name === "VLLM_API_KEY")?.valueFrom?.secretKeyRef;
 }

@@ -59,12 +59,16 @@ describe("the first update", () => {
         expect(pods.items.map(({ spec, status }) => [spec.nodeName, spec.containers[0]?.image, status.containerStatuses?.[0]?.ready])).toEqual([
             ["gh200-sandbox", deployRef, true],
         ]);
-        const answer = await fetch(`http://${pods.items[0]?.status.podIP}:8000/v1/completions`, {
-            method: "POST",
-            headers: { "content-type": "application/json" },
-            body: JSON.stringify({ model: "stand-in/echo", prompt: "Hello", max_tokens: 8 }),
-        });
-        expect(await answer.text()).toContain("stand-in");
+        const ask = (headers: Record<string, string>) =>
+            fetch(`http://${pods.items[0]?.status.podIP}:8000/v1/completions`, {
+                method: "POST",
+                headers: { "content-type": "application/json", ...headers },
+                body: JSON.stringify({ model: "stand-in/echo", prompt: "Hello", max_tokens: 8 }),
+            });
+        expect((await ask({})).status).toBe(401);
+        const answer = await ask({ authorization: `Bearer ${sandbox.apiKey()}` });
+        expect(answer.status).toBe(200);
+        expect(await answer.text()).toContain("[stand-in, no model] Hello");
     });
 
     test("the release tag names the deployed digest, and so does the tag that never moves", async () => {

@@ -60,6 +60,11 @@ export class LiveSandbox {
         return findTool("kubectl")?.path ?? "kubectl";
     }
 
+    /** What requests to the server's /v1 must carry. */
+    apiKey(secret = "gh200-vllm-api-key", namespace = "vllm"): string {
+        return Buffer.from(this.kubectl("get", "secret", secret, `--namespace=${namespace}`, "--output=jsonpath={.data.api-key}"), "base64").toString();
+    }
+
     kubectl(...args: string[]): string {
         return execFileSync(this.kubectlPath(), args, {
             encoding: "utf8",

@@ -122,7 +122,7 @@ describe("the pod", () => {
             const pod = readyPod()!;
             const asked = fetch(`http://${pod.status.podIP}:8000/v1/completions`, {
                 method: "POST",
-                headers: { "content-type": "application/json" },
+                headers: { "content-type": "application/json", authorization: `Bearer ${sandbox.apiKey()}` },
                 body: JSON.stringify({ model: "stand-in/echo", prompt: "in flight", stand_in_seconds: 9 }),
             });
             await new Promise((done) => setTimeout(done, 1000));

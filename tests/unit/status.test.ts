@@ -70,9 +70,15 @@ test("a stack without an update says so", () => {
     expect(curlLines([], undefined)).toEqual([]);
 });
 
-test("the lines to paste name the deployed objects and the kubeconfig", () => {
-    expect(curlLines(resources, "/k")).toEqual([
-        "KUBECONFIG=/k kubectl -n vllm port-forward deployment/gh200-vllm 8000 &",
-        "curl -s http://localhost:8000/v1/models",
+test("the lines to paste name the deployed objects, the kubeconfig, and where the API's key lies", () => {
+    const forward = "KUBECONFIG=/k kubectl -n vllm port-forward deployment/gh200-vllm 8000 &";
+    expect(curlLines(resources, "/k")).toEqual([forward, "curl -s http://localhost:8000/v1/models"]);
+    const env = [{ name: "VLLM_API_KEY", valueFrom: { secretKeyRef: { name: "gh200-vllm-api-key", key: "api-key" } } }];
+    const guarded = resources.map((resource) =>
+        resource.type === "kubernetes:apps/v1:Deployment" ? { ...resource, inputs: { spec: { template: { spec: { containers: [{ env }] } } } } } : resource,
+    );
+    expect(curlLines(guarded, "/k")).toEqual([
+        forward,
+        "curl -s -H \"authorization: Bearer $(KUBECONFIG=/k kubectl -n vllm get secret gh200-vllm-api-key -o jsonpath='{.data.api-key}' | base64 -d)\" http://localhost:8000/v1/models",
     ]);
 });

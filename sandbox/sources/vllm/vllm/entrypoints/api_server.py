@@ -1,5 +1,7 @@
 """STAND-IN for vLLM's OpenAI API server, with the standard library alone. Every answer says that it is a stand-in."""
+import hmac
 import json
+import os
 import signal
 import sys
 import threading
@@ -59,7 +61,17 @@ def serve_forever(arguments, state, core, environment):
             self.end_headers()
             self.wfile.write(data)
 
+        def unauthorized(self):
+            """As vLLM's AuthenticationMiddleware: what begins with /v1 needs the key, the rest is open."""
+            key = os.environ.get("VLLM_API_KEY")
+            if not key or not self.path.startswith("/v1") or hmac.compare_digest(self.headers.get("Authorization", "").encode(), f"Bearer {key}".encode()):
+                return False
+            self.answer({"error": "Unauthorized"}, 401)
+            return True
+
         def do_GET(self):
+            if self.unauthorized():
+                return
             if self.path in ("/health", "/ping"):
                 self.answer("", 200 if core.is_alive() else 503, "text/plain")
             elif self.path == "/version":
@@ -73,6 +85,8 @@ def serve_forever(arguments, state, core, environment):
 
         def do_POST(self):
             raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if self.unauthorized():
+                return
             if self.path not in ("/v1/completions", "/v1/chat/completions"):
                 return self.answer({"error": {"message": f"{self.path}: not found ({__stand_in__})"}}, 404)
             try:
