@@ -1,4 +1,5 @@
 import { stageTable } from "../components/stages/table";
+import { inShort } from "./inShort";
 import { type EngineRun, type StepMetadata } from "../tools/engine";
 
 /** What a preview says, read from the engine's events. */
@@ -20,6 +21,8 @@ export interface PreviewFacts {
     /** Name of each policy pack that ran. */
     policyPacks: string[];
     memoryPlan: string[];
+    /** Model, image, node, outage and what an update waits for, a line each. */
+    short: string[];
     /** False where the preview was of a new stack, and so says nothing of what is deployed. */
     compared: boolean;
 }
@@ -36,6 +39,12 @@ export function previewFacts(stack: string, run: EngineRun, compared: boolean): 
     const targets = new Set(changed.filter(({ type }) => type === imageType).map((step) => step.new?.inputs.target));
     const summary = run.events.find(({ summaryEvent }) => summaryEvent)?.summaryEvent as { PolicyPacks?: Record<string, string> } | undefined;
     const change = said.find(({ severity, message }) => severity === "info" && message.startsWith("change digest:"))?.message ?? "";
+    const rebuilt = stageTable
+        .filter(({ target }) => targets.has(target))
+        .map(({ target, delivers, minutes }) => ({ target, delivers, minutes: minutes.value }));
+    const outputs = stackOutputs(run);
+    const memoryPlan = Array.isArray(outputs.memoryPlan) ? outputs.memoryPlan.map(String) : [];
+    const changeLines = change.trim().split("\n").filter(Boolean);
     return {
         stack,
         compared,
@@ -48,16 +57,27 @@ export function previewFacts(stack: string, run: EngineRun, compared: boolean): 
         })),
         unchanged: steps.length - changed.length,
         digest: /^change digest: ([0-9a-f]{64})/.exec(change)?.[1],
-        change: change.trim().split("\n").filter(Boolean),
+        change: changeLines,
         warnings: lines("warning"),
         // Pulumi's own last word says no more than that there were others.
         errors: lines("error").filter((line) => !/^(preview|update) failed$/.test(line)),
-        rebuilt: stageTable.filter(({ target }) => targets.has(target)).map(({ target, delivers, minutes }) => ({ target, delivers, minutes: minutes.value })),
+        rebuilt,
         violations: run.events.flatMap(({ policyEvent }) =>
             policyEvent ? [{ policy: policyEvent.policyName, level: policyEvent.enforcementLevel, message: violationText(policyEvent.message) }] : [],
         ),
         policyPacks: Object.keys(summary?.PolicyPacks ?? {}),
-        memoryPlan: memoryPlan(run),
+        memoryPlan,
+        short:
+            changed.length === 0
+                ? []
+                : inShort({
+                      steps,
+                      outputs,
+                      memoryPlan,
+                      change: changeLines,
+                      warnings: said.filter(({ severity }) => severity === "warning").map(({ message }) => message),
+                      rebuilt: { stages: rebuilt.length, of: stageTable.length, time: hours(rebuilt.reduce((sum, { minutes }) => sum + minutes, 0)) },
+                  }),
     };
 }
 
@@ -80,10 +100,14 @@ function violationText(message: string): string {
     return message.trim().split("\n").at(-1) ?? "";
 }
 
-function memoryPlan(run: EngineRun): string[] {
+function stackOutputs(run: EngineRun): Record<string, unknown> {
     const stack = run.events
         .flatMap(({ resOutputsEvent }) => (resOutputsEvent?.metadata.type === "pulumi:pulumi:Stack" ? [resOutputsEvent.metadata] : []))
         .at(-1);
-    const plan = stack?.new?.outputs.memoryPlan;
-    return Array.isArray(plan) ? plan.map(String) : [];
+    return stack?.new?.outputs ?? {};
+}
+
+/** As a person says it. */
+export function hours(minutes: number): string {
+    return minutes < 60 ? `${minutes} min` : `${(minutes / 60).toFixed(1)} h`;
 }

@@ -1,4 +1,4 @@
-import type { PreviewFacts } from "./facts";
+import { hours, type PreviewFacts } from "./facts";
 import { fenced } from "../components/internal/untrusted";
 
 /** By which a workflow finds the comment that it updates. */
@@ -17,6 +17,7 @@ export function previewComment(facts: PreviewFacts): string {
                   "",
               ]),
         ...block("Refused", facts.errors),
+        ...block("In short", facts.short),
         ...block("Change digest", facts.change),
         ...policies(facts),
         ...rebuilt(facts),
@@ -103,10 +104,6 @@ function block(title: string, lines: readonly string[], language = "text"): stri
 
 function count(number: number, noun: string): string {
     return `${number} ${noun}${number === 1 ? "" : "s"}`;
-}
-
-function hours(minutes: number): string {
-    return minutes < 60 ? `${minutes} min` : `${(minutes / 60).toFixed(1)} h`;
 }
 
 /** Pulumi's own rule for a stack's name; what else a caller passes is no name. */

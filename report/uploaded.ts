@@ -22,6 +22,7 @@ const schema = z.strictObject({
     violations: z.array(z.strictObject({ policy: line, level: line, message: line })).max(2000),
     policyPacks: lines,
     memoryPlan: lines,
+    short: lines,
 });
 
 /**

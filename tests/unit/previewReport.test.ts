@@ -70,6 +70,59 @@ describe("a comment", () => {
         expect(page).toContain("arm64-sm90a (mandatory)\n  a: is wrong\n  b: is wrong\n  c: is wrong\n  and 2 more");
     });
 
+    describe("begins with", () => {
+        const deployment = (op: string, ...args: string[]) =>
+            step(op, "kubernetes:apps/v1:Deployment", "gh200-vllm", {
+                metadata: { name: "gh200-vllm", namespace: "vllm" },
+                spec: { template: { spec: { containers: [{ name: "vllm", args }] } } },
+            });
+        const outputs = (memoryPlan: string[]): EngineEvent => ({
+            resOutputsEvent: {
+                metadata: {
+                    ...{ op: "same", urn: "s", type: "pulumi:pulumi:Stack", old: null, detailedDiff: null },
+                    new: { inputs: {}, outputs: { releaseRef: "r.example/v/x:cmm", memoryPlan } },
+                },
+            },
+        });
+        const stage = step("update", "docker-build:index:Image", "gh200-build-vllm", { target: "build-vllm" });
+        const short = (...events: EngineEvent[]) => previewFacts("gh200", run(events), true).short;
+
+        test("the model, the image, the node, the outage and what an update waits for", () => {
+            const plan = ["profile driver: a", "vLLM: b", "builder on this node: up to 9 GiB, while vLLM is scaled to zero; serving stops during a build"];
+            const waiting = [
+                said(
+                    "info",
+                    `change digest: ${"a".repeat(64)} (an update is refused:)\n  approval: change ${"a".repeat(64)}: is not approved\nwhat changes:\n  x\n`,
+                ),
+                said("warning", "an update of this stack is refused until these are settled:\nx: is unset\ny: is unpinned\n"),
+            ];
+            expect(short(deployment("update", "some/model", "--revision", "abc"), stage, outputs(plan), ...waiting)).toEqual([
+                "serves     some/model at abc, as vllm/gh200-vllm",
+                "image      r.example/v/x:cmm; 1 of 7 stages are built, about 1.0 h",
+                "node       profile driver: a",
+                "           vLLM: b",
+                "outage     vLLM is down while its image is built, about 1.0 h, and starts anew",
+                "waits for  2 open points, below",
+                "           approval: change aaaaaaaaaaaa: is not approved",
+            ]);
+        });
+
+        test.each([
+            ["create", "none, since nothing serves yet"],
+            ["update", "vLLM starts anew"],
+            ["replace", "vLLM starts anew"],
+        ])("of a server's %s, the outage: %s", (op, said) => {
+            expect(short(deployment(op, "m"), outputs([]))).toContain(`outage     ${said}`);
+        });
+
+        test("of a change beside the server, no outage", () => {
+            expect(short(deployment("same", "m"), step("update", "kubernetes:core/v1:Service", "s"), outputs([]))).toEqual([
+                "serves     m at no fixed revision, as vllm/gh200-vllm",
+                "image      r.example/v/x:cmm; no stage is built",
+            ]);
+        });
+    });
+
     test("of a stack that was not compared says so", () => {
         expect(previewComment(previewFacts("gh200", run([]), false))).toContain("Not compared with what is deployed");
     });
