@@ -67,8 +67,8 @@ export async function architecturePage(): Promise<string> {
 export function stagesPage(text = fs.readFileSync(STAGES_PAGE, "utf8")): string {
     const figure = ({ value, basis, source }: Figure, unit: string) => (value === 0 ? "" : `${value} ${unit}, ${basis}: ${source}`);
     const made = [
-        "| stage | delivers | sources | wheels | memory of one job | minutes on 72 cores |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| stage | delivers | sources | wheels | memory of one job | processor seconds | minutes beside |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
         ...stageTable.map((stage) => {
             const wheels = Object.entries(stage.wheels).map(([project, content]) => `${project} (${content})`);
             const cells = [
@@ -77,7 +77,8 @@ export function stagesPage(text = fs.readFileSync(STAGES_PAGE, "utf8")): string 
                 stage.sources.join(", "),
                 wheels.join(", "),
                 figure(stage.memoryPerJobGiB, "GiB"),
-                figure(stage.minutes, "min"),
+                figure(stage.cpuSeconds, "s"),
+                `${stage.fixedMinutes}`,
             ];
             return `| ${cells.join(" | ")} |`;
         }),

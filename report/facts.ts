@@ -1,3 +1,4 @@
+import { expectedMinutes } from "../components/stages/plan";
 import { stageTable } from "../components/stages/table";
 import { inShort } from "./inShort";
 import { type EngineRun, type StepMetadata } from "../tools/engine";
@@ -36,12 +37,12 @@ export function previewFacts(stack: string, run: EngineRun, compared: boolean): 
     const changed = steps.filter(({ op }) => op !== "same");
     const said = run.events.flatMap(({ diagnosticEvent }) => (diagnosticEvent && !diagnosticEvent.ephemeral ? [diagnosticEvent] : []));
     const lines = (severity: string) => said.filter((event) => event.severity === severity).flatMap(({ message }) => message.trim().split("\n"));
-    const targets = new Set(changed.filter(({ type }) => type === imageType).map((step) => step.new?.inputs.target));
+    const jobs = new Map(changed.filter(({ type }) => type === imageType).map((step) => [step.new?.inputs.target, jobsOf(step)]));
     const summary = run.events.find(({ summaryEvent }) => summaryEvent)?.summaryEvent as { PolicyPacks?: Record<string, string> } | undefined;
     const change = said.find(({ severity, message }) => severity === "info" && message.startsWith("change digest:"))?.message ?? "";
     const rebuilt = stageTable
-        .filter(({ target }) => targets.has(target))
-        .map(({ target, delivers, minutes }) => ({ target, delivers, minutes: minutes.value }));
+        .filter(({ target }) => jobs.has(target))
+        .map((stage) => ({ target: stage.target, delivers: stage.delivers, minutes: expectedMinutes(stage, jobs.get(stage.target) ?? 1) }));
     const outputs = stackOutputs(run);
     const memoryPlan = Array.isArray(outputs.memoryPlan) ? outputs.memoryPlan.map(String) : [];
     const changeLines = change.trim().split("\n").filter(Boolean);
@@ -79,6 +80,11 @@ export function previewFacts(stack: string, run: EngineRun, compared: boolean): 
                       rebuilt: { stages: rebuilt.length, of: stageTable.length, time: hours(rebuilt.reduce((sum, { minutes }) => sum + minutes, 0)) },
                   }),
     };
+}
+
+/** Compile jobs that an image's build is told. */
+function jobsOf(step: StepMetadata): number {
+    return Number((step.new?.inputs.buildArgs as Record<string, string> | undefined)?.MAX_JOBS) || 1;
 }
 
 const nameOf = ({ urn }: StepMetadata): string => urn.split("::").at(-1) ?? urn;

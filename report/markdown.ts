@@ -54,7 +54,7 @@ function rebuilt({ rebuilt: stages }: PreviewFacts): string[] {
         // Our own table's words, no stranger's.
         ...stages.map(({ target, delivers, minutes: own }) => `| ${target} | ${delivers} | ${hours(own)} |`),
         "",
-        "Estimates for 72 Grace cores with an empty compiler cache; none was measured on a GH200.",
+        "Estimates for the builder's jobs and an empty compiler cache; none was measured on a GH200.",
         "",
     ];
 }

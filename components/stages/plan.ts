@@ -16,17 +16,22 @@ export interface StagePlanArgs {
     tritonOrigin?: "wheel" | "source";
 }
 
-export type PlannedStage = StageFacts & { jobs: number };
+export type PlannedStage = StageFacts & { jobs: number; minutes: number };
+
+/** What a stage is expected to take with so many jobs, minutes; the last whole one is counted. */
+export function expectedMinutes({ cpuSeconds, files = Infinity, fixedMinutes }: StageFacts, jobs: number): number {
+    return Math.ceil(fixedMinutes + cpuSeconds.value / 60 / Math.min(jobs, files));
+}
 
 /** The operating system, BuildKit and page cache beside the compilers, GiB; an estimate. */
 const systemGiB = 8;
 
-/** Triton compiled, in figures that are all estimates: 1 to 2 GB a C++ job, 10 to 20 minutes with 16 jobs. */
+/** Triton compiled, with the LLVM that it downloads, in figures that are all estimates: 1 to 2 GB a C++ job, 10 to 20 minutes with 16 jobs. */
 const tritonFromSource: Partial<StageFacts> = {
     compiled: true,
     exception: undefined,
     memoryPerJobGiB: { value: 2, basis: "estimate", source: "C++ files of LLVM's kind" },
-    minutes: { value: 15, basis: "estimate", source: "16 jobs, with the LLVM that Triton downloads" },
+    cpuSeconds: { value: 14_400, basis: "estimate", source: "15 minutes with 16 jobs" },
 };
 
 /** The stages that are built, in order, each with its compile jobs. */
@@ -34,7 +39,10 @@ export function plannedStages(args: StagePlanArgs): PlannedStage[] {
     return stageTable
         .filter(({ target }) => !args.disabled.includes(target) && args.prebuilt?.[target] === undefined)
         .map((stage) => ({ ...stage, ...(stage.target === "build-triton" && args.tritonOrigin === "source" && tritonFromSource) }))
-        .map((stage) => ({ ...stage, jobs: args.maxJobs?.[stage.target] ?? fittingJobs(stage, args) }));
+        .map((stage) => {
+            const jobs = args.maxJobs?.[stage.target] ?? fittingJobs(stage, args);
+            return { ...stage, jobs, minutes: expectedMinutes(stage, jobs) };
+        });
 }
 
 /** Compile jobs that fit beside the system, and never more than cores; at least one, which planProblems then looks at. */
@@ -62,13 +70,13 @@ export function planProblems(args: StagePlanArgs): Problem[] {
 export function stageLine(stages: readonly PlannedStage[], index: number): string {
     const { target, delivers, compiled, jobs, memoryPerJobGiB, minutes } = stages[index]!;
     const work = compiled ? `${jobs} ${jobs === 1 ? "job" : "jobs"} of ${memoryPerJobGiB.value} GiB (${memoryPerJobGiB.basis})` : "nothing to compile";
-    return `stage ${index + 1} of ${stages.length}, ${target}: ${delivers}; ${work}; about ${minutes.value} min (${minutes.basis})`;
+    return `stage ${index + 1} of ${stages.length}, ${target}: ${delivers}; ${work}; about ${minutes} min (estimate)`;
 }
 
 /** What a build from nothing takes, stage by stage, and what it is without. */
 export function planText(args: StagePlanArgs): string {
     const stages = plannedStages(args);
-    const minutes = stages.reduce((sum, stage) => sum + stage.minutes.value, 0);
+    const minutes = stages.reduce((sum, stage) => sum + stage.minutes, 0);
     const left = stageTable.filter(({ target }) => args.disabled.includes(target));
     const prebuilt = stageTable.filter(({ target }) => args.prebuilt?.[target] !== undefined);
     return [

@@ -32,14 +32,18 @@ export interface StageFacts {
     memoryPerJobGiB: Figure;
     /** Threads of one nvcc; with one architecture more than one only takes memory. Absent where nvcc does not run. */
     nvccThreads?: number;
-    /** Expected minutes on 72 Grace cores with the default jobs. */
-    minutes: Figure;
+    /** Processor seconds of all that is compiled, on x86-64: a Grace core is taken to need as many. */
+    cpuSeconds: Figure;
+    /** Files that are compiled, so that no more jobs find work. Absent where they were not counted. */
+    files?: number;
+    /** Minutes that no job shortens: download, configuration, packaging. An estimate, as is every sum with it. */
+    fixedMinutes: number;
 }
 
 const estimate = (value: number, source: string): Figure => ({ value, basis: "estimate", source });
 const hopperCompiles = "nvcc 13.2.51, six FlashAttention 3 files for sm_90a, x86-64, 2026-11-24: 5.4 to 6.9 GB, 84 to 137 CPU s";
 const recorded = "bench/stages/RESULTS.md";
-const download = estimate(1, "a download or a copy");
+const nothing = estimate(0, "nothing is compiled");
 
 /** The seven stages in the order they are built. */
 export const stageTable: readonly StageFacts[] = [
@@ -51,8 +55,9 @@ export const stageTable: readonly StageFacts[] = [
         wheels: { triton: "any" },
         compiled: false,
         exception: "the source document takes the PyPI aarch64 wheel; even Triton's own source build downloads a prebuilt LLVM",
-        memoryPerJobGiB: estimate(0, "nothing is compiled"),
-        minutes: download,
+        memoryPerJobGiB: nothing,
+        cpuSeconds: nothing,
+        fixedMinutes: 1,
     },
     {
         target: "build-triton-kernels",
@@ -62,8 +67,9 @@ export const stageTable: readonly StageFacts[] = [
         wheels: { triton_kernels: "python" },
         compiled: false,
         exception: "pure Python, there is nothing to compile",
-        memoryPerJobGiB: estimate(0, "nothing is compiled"),
-        minutes: download,
+        memoryPerJobGiB: nothing,
+        cpuSeconds: nothing,
+        fixedMinutes: 1,
     },
     {
         target: "build-flashinfer",
@@ -73,7 +79,9 @@ export const stageTable: readonly StageFacts[] = [
         wheels: { flashinfer_python: "python", flashinfer_jit_cache: "gpu" },
         compiled: true,
         memoryPerJobGiB: { value: 8, basis: "upstream", source: "FlashInfer's scripts/build_flashinfer_jit_cache_whl.sh divides free memory by it on aarch64" },
-        minutes: estimate(150, `3,701 CUDA files, 96,000 CPU s of x86-64 by a sample of 25, at 11 jobs (${recorded})`),
+        cpuSeconds: estimate(96_000, `a sample of 25 of 3,701 CUDA files (${recorded})`),
+        files: 3701,
+        fixedMinutes: 4,
     },
     {
         target: "build-lmcache",
@@ -88,7 +96,9 @@ export const stageTable: readonly StageFacts[] = [
             source: "LMCache's setup_extensions/build_profiles/cuda.py: 2.7 to 3.0 GiB on CUDA 13; mem_kernels.cu here: 2.6 GiB (tests/upstream, 2026-11-25)",
         },
         nvccThreads: 1,
-        minutes: estimate(4, `six CUDA files, 89 CPU s of x86-64 the one that was measured, and packaging (${recorded})`),
+        cpuSeconds: estimate(534, `six CUDA files at 89 CPU s, as the one that was measured (${recorded})`),
+        files: 6,
+        fixedMinutes: 2,
     },
     {
         target: "build-flash-attention",
@@ -100,7 +110,9 @@ export const stageTable: readonly StageFacts[] = [
         lostWithout: "flash_attn_interface for programs other than vLLM, which brings FA3 kernels of its own",
         memoryPerJobGiB: { value: 6.9, basis: "measured", source: hopperCompiles },
         nvccThreads: 1,
-        minutes: estimate(35, `222 CUDA files at 97 CPU s of x86-64, the mean of those six, at 13 jobs, and packaging (${recorded})`),
+        cpuSeconds: estimate(21_534, `222 CUDA files at 97 CPU s, the mean of those six (${recorded})`),
+        files: 222,
+        fixedMinutes: 7,
     },
     {
         target: "build-vllm",
@@ -111,7 +123,9 @@ export const stageTable: readonly StageFacts[] = [
         compiled: true,
         memoryPerJobGiB: { value: 6.9, basis: "measured", source: `it compiles the same kernels, its own take 3.0 GiB (${recorded}); ${hopperCompiles}` },
         nvccThreads: 1,
-        minutes: estimate(60, `366 CUDA files, 40,600 CPU s of x86-64 by a sample of 12, at 13 jobs, and packaging (${recorded})`),
+        cpuSeconds: estimate(40_600, `a sample of 12 of 366 CUDA files (${recorded})`),
+        files: 366,
+        fixedMinutes: 7,
     },
     {
         target: "build-infinistore",
@@ -122,7 +136,9 @@ export const stageTable: readonly StageFacts[] = [
         compiled: true,
         lostWithout: "LMCache's infinistore:// backend",
         memoryPerJobGiB: estimate(1, "nine C++ files"),
-        minutes: estimate(2, "80 CPU s on x86-64, 2026-11-24"),
+        cpuSeconds: { value: 80, basis: "measured", source: "the whole stage's compiles on x86-64, 2026-11-24" },
+        files: 9,
+        fixedMinutes: 1,
     },
 ];
 

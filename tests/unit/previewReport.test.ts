@@ -37,7 +37,7 @@ describe("a comment", () => {
                 "update",
                 "docker-build:index:Image",
                 "gh200-build-vllm",
-                { target: "build-vllm" },
+                { target: "build-vllm", buildArgs: { MAX_JOBS: "13" } },
                 { "context.location": { diffKind: "update", inputDiff: true } },
             ),
             said("info", `change digest: ${"a".repeat(64)} (approved)\nwhat changes:\n  assets/vllm/Dockerfile: edited\n`),
@@ -84,7 +84,7 @@ describe("a comment", () => {
                 },
             },
         });
-        const stage = step("update", "docker-build:index:Image", "gh200-build-vllm", { target: "build-vllm" });
+        const stage = step("update", "docker-build:index:Image", "gh200-build-vllm", { target: "build-vllm", buildArgs: { MAX_JOBS: "13" } });
         const short = (...events: EngineEvent[]) => previewFacts("gh200", run(events), true).short;
 
         test("the model, the image, the node, the outage and what an update waits for", () => {

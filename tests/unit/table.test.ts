@@ -28,8 +28,8 @@ test("only FlashAttention and InfiniStore can be left out, and each says what is
 });
 
 test("every figure says how it is known, and by what", () => {
-    for (const { target, memoryPerJobGiB, minutes } of stageTable) {
-        for (const figure of [memoryPerJobGiB, minutes]) {
+    for (const { target, memoryPerJobGiB, cpuSeconds } of stageTable) {
+        for (const figure of [memoryPerJobGiB, cpuSeconds]) {
             expect(["measured", "upstream", "estimate"], target).toContain(figure.basis);
             expect(figure.source.length, target).toBeGreaterThan(5);
             expect(figure.basis !== "measured" || /\d{4}-\d{2}-\d{2}/.test(figure.source), `${target}: a measurement has a date`).toBe(true);
@@ -115,6 +115,14 @@ describe("the plan in words", () => {
             "  stage 3 of 7, build-flashinfer: FlashInfer v0.6.6 with its kernels ahead of time; 11 jobs of 8 GiB (upstream); about 150 min (estimate)",
         );
         expect(lines.filter((line) => line.startsWith("  stage "))).toHaveLength(7);
+    });
+
+    test.each([
+        ["the source document's node", { builderMemoryGiB: 102, builderCores: 72 }, "4 h 13 min"],
+        ["as many cores and all of the memory", { builderMemoryGiB: 480, builderCores: 72 }, "1 h 10 min"],
+        ["four cores", { builderMemoryGiB: 64, builderCores: 4 }, "11 h 27 min"],
+    ])("gives %s its own time", (_, size, time) => {
+        expect(planText({ ...builder, ...size }).split("\n")[0]).toContain(`about ${time} in all`);
     });
 
     test("names what an image takes the place of, and counts it neither as a stage nor as minutes", () => {
