@@ -2,7 +2,7 @@ import { missingPackages, installPackages } from "./packages";
 import { main, Problem, terminalReport } from "./report";
 import { allTools, ensureTools, type ToolName } from "./toolchain";
 
-/** `tsx tools/bootstrap.ts [TOOL...]`: prepares the machine, all of it or just the tools named. */
+/** `npm run bootstrap [-- TOOL...]`: prepares the machine, all of it or just the tools named. */
 main(async () => {
     const report = terminalReport();
     const asked = process.argv.slice(2);

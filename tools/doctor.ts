@@ -38,7 +38,7 @@ function rows(): Row[] {
             return { name: entry.name, version: tool.version, origin: tool.origin === "plugin" ? "plug-in" : tool.origin, where: short(tool.path) };
         }
         const wanted = entry.onPath === undefined ? entry.version : `${entry.onPath.minimum} or newer`;
-        return { name: entry.name, where: `wants ${wanted}; npx tsx tools/bootstrap.ts ${entry.name}` };
+        return { name: entry.name, where: `wants ${wanted}; npm run bootstrap -- ${entry.name}` };
     });
     const system = packageStates().map(({ package: wanted, at }): Row =>
         at === undefined
@@ -59,6 +59,6 @@ main(async () => {
         console.log(line);
     }
     const missing = all.filter((row) => row.version === undefined);
-    console.log(missing.length === 0 ? "\nnothing is missing" : `\n${missing.length} missing; \`npx tsx tools/bootstrap.ts\` prepares all of it`);
+    console.log(missing.length === 0 ? "\nnothing is missing" : `\n${missing.length} missing; \`npm run bootstrap\` prepares all of it`);
     return missing.length === 0 ? 0 : 1;
 });

@@ -145,7 +145,7 @@ describe("commands of the README that change nothing", () => {
         () => {
             const { stdout } = npm(["doctor"]);
             expect(stdout).toMatch(/^pulumi +\d/m);
-            expect(stdout).toMatch(/nothing is missing|`npx tsx tools\/bootstrap.ts` prepares all of it/);
+            expect(stdout).toMatch(/nothing is missing|`npm run bootstrap` prepares all of it/);
         },
         MINUTE,
     );

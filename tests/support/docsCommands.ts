@@ -21,6 +21,7 @@ export const commands: Record<string, Handling> = {
     "npm run preview:report -- -s gh200 --temporary": by("tests/program/docs.test.ts", '"preview:report", "--", "-s", "gh200", "--temporary"'),
     "npm run status": needs("a sandbox with a deployed stack; tests/unit/status.test.ts has what it prints"),
     "npm run prune": needs("a sandbox with a deployed stack; tests/unit/prunable.test.ts has what it chooses"),
+    "npm run bootstrap": needs("half an hour, where the tools are not there yet; every suite with a tool calls what it calls (ensureTools)"),
     "npm run doctor": by("tests/program/docs.test.ts", '"doctor"'),
     "npm run sandbox:status": by("sandbox/sandbox.test.ts", 'command(first, "status")'),
     "npm run sandbox:down": by("sandbox/sandbox.test.ts", 'command(first, "down")'),
