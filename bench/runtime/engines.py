@@ -44,7 +44,7 @@ def child(pipe, name: str, managed: dict | None, options: dict) -> None:
             from managed_mem import hooks, settings
 
             handed = settings.Handed(**{"placement": "hbm-first", "library": library, "run_dir": run_dir, "hbm": None, "hbm_reserve": None, "kv_hbm": 0,
-                                        "host": 0, "utilization_given": False, "accept_stand_in": False, **managed})
+                                        "host": 0, "prefixes": 0, "utilization_given": False, "accept_stand_in": False, **managed})
             os.environ[settings.OPT_IN] = handed.dump()
             hooks.install(handed)
             options = {**options, "worker_cls": "managed_mem.worker.ManagedWorker"}

@@ -26,7 +26,7 @@ import { gitContext } from "../stages/sources";
 import { type CmmPlatformArgs, type RegistryArgs, type SettledPlatform, settlePlatform } from "./cmmPlatformArgs";
 import { baseReference, openPoints, refuseOpenPoints, resolveSources, sourceRevision, withoutLocalPort } from "./openPoints";
 import { pushingPodsWarning, registryHook, warnOfRegistry } from "./registryChecks";
-import { servingFitProblems } from "./servingFit";
+import { probeProblems, servingFitProblems } from "./servingFit";
 
 /** What a CmmPlatform takes beside its inputs; functions are TypeScript's alone. */
 export interface CmmPlatformOptions extends pulumi.ComponentResourceOptions {
@@ -113,7 +113,7 @@ interface Node {
 function plannedNode(parent: CmmPlatform, name: string, args: CmmPlatformArgs & { node: Gh200NodeArgs }): Node {
     const nodeArgs = { ...args.node, builderMiB: Math.round((args.stages?.builderMemoryGiB ?? 0) * 1024) };
     const planned = planNode(nodeArgs);
-    refuse(args.serving === undefined ? [] : servingFitProblems(args.serving, planned));
+    refuse(args.serving === undefined ? [] : [...servingFitProblems(args.serving, planned), ...probeProblems(args.node.probe, args.serving)]);
     return { planned, component: new Gh200Node(`${name}-node`, withProduct(nodeArgs, args.serving?.gpuProduct), { parent }) };
 }
 

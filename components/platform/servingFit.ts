@@ -1,4 +1,5 @@
-import type { Problem } from "../internal/errors";
+import { inputName, type Problem } from "../internal/errors";
+import type { Gh200NodeArgs } from "../node/gh200NodeArgs";
 import { planMemory } from "../node/memory";
 import type { PlannedNode } from "../node/planNode";
 import { lmcacheUrl } from "../serving/lmcachePod";
@@ -48,6 +49,22 @@ export function servingOn(serving: Partial<ServingArgs>, planned: PlannedNode): 
 export function servingFitProblems(serving: Partial<ServingArgs>, planned: PlannedNode): Problem[] {
     const settings = servingOn(serving, planned);
     return settings === undefined ? [] : servingProblems(settings);
+}
+
+/** The facts Pod is privileged, and the namespace that is made for the server admits no such pod. */
+export function probeProblems(probe: Gh200NodeArgs["probe"], { namespace = "vllm", createNamespace = true }: Partial<ServingArgs>): Problem[] {
+    const ofProbe = probe?.namespace ?? "kube-system";
+    if (probe?.method !== "pod" || !createNamespace || ofProbe !== namespace) {
+        return [];
+    }
+    return [
+        {
+            path: inputName("node.probe.namespace"),
+            value: ofProbe,
+            wrong: "is the server's, which admits no privileged pod",
+            accepted: "a namespace that does, with the image's pull Secret in it; kube-system where absent",
+        },
+    ];
 }
 
 /** What would give the pod more host memory on this node: a larger declaration where the node has more, EGM off where it hides some. */

@@ -150,10 +150,12 @@ describe("the pod", () => {
         "has a network policy that makes no difference here: the sandbox enforces none, and its page says so",
         async () => {
             const policy = JSON.parse(kubectl("get", "networkpolicy", "gh200-vllm", "--namespace=vllm", "--output=json")) as {
-                spec: { ingress: { ports: { port: number }[] }[] };
+                spec: { policyTypes: string[]; ingress?: object[] };
             };
-            expect(policy.spec.ingress.map(({ ports }) => ports.map(({ port }) => port))).toEqual([[8000]]);
-            // A port that the policy does not name, from another pod.
+            // Nobody was named who may come.
+            expect(policy.spec).toMatchObject({ policyTypes: ["Ingress", "Egress"] });
+            expect(policy.spec.ingress ?? []).toEqual([]);
+            // vLLM's port and another one, from a pod of another namespace.
             inPod(
                 "python3",
                 "-c",
@@ -168,16 +170,19 @@ describe("the pod", () => {
                 nodeSelector: { "kubernetes.io/hostname": "gh200-sandbox" },
                 containers: [{ name: "ask", image: released, command: ["python3", "-c", ask] }],
             };
+            const pull = JSON.parse(kubectl("get", "secret", "gh200-vllm-pull", "--namespace=vllm", "--output=json")) as { type: string; data: object };
+            const secret = { apiVersion: "v1", kind: "Secret", metadata: { name: "gh200-vllm-pull", namespace: "default" }, type: pull.type, data: pull.data };
+            kubectl("create", "--filename", sandbox.write("outsider-pull.json", JSON.stringify(secret)));
             kubectl(
                 "create",
                 "--filename",
-                sandbox.write("outsider.json", JSON.stringify({ apiVersion: "v1", kind: "Pod", metadata: { name: "outsider", namespace: "vllm" }, spec })),
+                sandbox.write("outsider.json", JSON.stringify({ apiVersion: "v1", kind: "Pod", metadata: { name: "outsider", namespace: "default" }, spec })),
             );
             await eventually("an answer", 120, () =>
-                /Succeeded|Failed/.test(kubectl("get", "pod", "outsider", "--namespace=vllm", "--output=jsonpath={.status.phase}")) ? true : undefined,
+                /Succeeded|Failed/.test(kubectl("get", "pod", "outsider", "--namespace=default", "--output=jsonpath={.status.phase}")) ? true : undefined,
             );
-            const [named, unnamed] = kubectl("logs", "outsider", "--namespace=vllm").trim().split("\n");
-            kubectl("delete", "pod", "outsider", "--namespace=vllm", "--wait=false");
+            const [named, unnamed] = kubectl("logs", "outsider", "--namespace=default").trim().split("\n");
+            kubectl("delete", "pod", "outsider", "--namespace=default", "--wait=false");
             const page = fs.readFileSync(path.resolve(__dirname, "../../docs/sandbox.md"), "utf8");
             // The same for both: the policy makes no difference (here nothing forwards from pod to pod either).
             expect([unnamed, /enforces no\s+NetworkPolicy/.test(page)]).toEqual([named, true]);
@@ -297,9 +302,22 @@ describe("the facts Pod", () => {
         method: "pod",
         image: released,
         imagePullSecret: "gh200-vllm-pull",
-        namespace: "vllm",
+        namespace: "facts",
         runtimeClassName: "nvidia",
         nodeName: "gh200-sandbox",
+    });
+    // A namespace that admits privileged pods, with the credentials of the image.
+    beforeAll(() => {
+        const secret = JSON.parse(kubectl("get", "secret", "gh200-vllm-pull", "--namespace=vllm", "--output=json")) as { type: string; data: object };
+        kubectl("create", "namespace", "facts");
+        const copy = { apiVersion: "v1", kind: "Secret", metadata: { name: "gh200-vllm-pull", namespace: "facts" }, type: secret.type, data: secret.data };
+        kubectl("create", "--filename", sandbox.write("facts-pull.json", JSON.stringify(copy)));
+    });
+
+    test("is refused in the server's own namespace, before anything is changed", async () => {
+        const answer = await up({ node: { probe: { ...probe(), namespace: "vllm" } } });
+        expect(answer.status).not.toBe(0);
+        expect(answer.output).toContain("gh200-vllm:node.probe.namespace: vllm: is the server's, which admits no privileged pod");
     });
 
     test(
@@ -310,7 +328,7 @@ describe("the facts Pod", () => {
             const answer = await up({ node: { probe: probe() } });
             expect(answer.status).not.toBe(0);
             expect(answer.output).toMatch(/node: did not say its HBM \(nvidia-smi\); install the NVIDIA driver/);
-            const facts = JSON.parse(kubectl("get", "pod", "gh200-node-facts-1", "--namespace=vllm", "--output=json")) as {
+            const facts = JSON.parse(kubectl("get", "pod", "gh200-node-facts-1", "--namespace=facts", "--output=json")) as {
                 status: { phase: string; containerStatuses: { state: { terminated: { message: string } } }[] };
             };
             expect(facts.status.phase).toBe("Succeeded");

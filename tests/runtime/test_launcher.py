@@ -227,6 +227,20 @@ def test_cgroup_of_a_real_kernel(tmp_path):
 
 # The self-test's verdict on rates. The rates are made up here: measuring needs a GPU ------------------------------------------------------
 
+def test_self_test_tries_each_placement_in_a_process_that_understands_it(monkeypatch, capsys):
+    """What the launcher hands to its child is read by the child's own code; what the child then finds is a GPU's affair."""
+    user, tried = settings.read_user({"MANAGED_MEM_LIBRARY": str(library())}), []
+
+    def child(command, env, **_):
+        tried.append(settings.handed(env).placement)
+        return SimpleNamespace(stdout="", returncode=int(tried[-1] == "managed"))
+
+    monkeypatch.setattr(self_test.subprocess, "run", child)
+    assert self_test.run(user, SimpleNamespace(measured=SimpleNamespace(simulated=""))) == 1
+    assert tried == list(settings.PLACEMENTS)
+    assert "managed          FAILED, exit status 1" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("placement, card, within, beyond, failures", [
     ("hbm-first", "NVIDIA H100", 2901e9, 50e9, 0),
     ("hbm-first", "NVIDIA H100", 2901e9, 2900e9, 1),  # not on the host

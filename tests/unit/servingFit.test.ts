@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { problemLine } from "../../components/internal/errors";
 import type { Gh200NodeArgs } from "../../components/node/gh200NodeArgs";
 import { planNode } from "../../components/node/planNode";
-import { servingFitProblems, servingOn } from "../../components/platform/servingFit";
+import { probeProblems, servingFitProblems, servingOn } from "../../components/platform/servingFit";
 import { parseConfig } from "../../components/serving/configJson";
 import { readModelConfig } from "../../components/serving/modelConfig";
 import type { ModelShapeArgs } from "../../components/serving/modelShapeArgs";
@@ -124,4 +124,20 @@ describe("before anything is built", () => {
         expect(describeServing(servingOn({}, planNode(driver))!)).toEqual([expect.stringMatching(/^model: unchecked: /)]);
         expect(refused({ modelShape: { weightsGiB: 60 }, maxModelLenTokens: 10_000_000 })).toEqual([]);
     });
+});
+
+test.each([
+    [
+        { method: "pod", namespace: "vllm" },
+        {},
+        [
+            "node.probe.namespace: vllm: is the server's, which admits no privileged pod; accepted: a namespace that does, with the image's pull Secret in it; kube-system where absent",
+        ],
+    ],
+    [{ method: "pod" }, { namespace: "kube-system" }, [expect.stringContaining("kube-system: is the server's")]],
+    [{ method: "pod" }, {}, []],
+    [{ method: "pod", namespace: "vllm" }, { createNamespace: false }, []],
+    [{ method: "ssh", namespace: "vllm" }, {}, []],
+])("a facts Pod beside the server: %j, %j", (probe, serving, said) => {
+    expect(probeProblems(probe as Parameters<typeof probeProblems>[0], serving).map(problemLine)).toEqual(said);
 });

@@ -25,7 +25,7 @@ def run(user: settings.User, made: plan.Plan) -> int:
         with tempfile.TemporaryDirectory() as run_dir:
             handed = settings.Handed(
                 placement=placement, library=os.path.realpath(user.library), run_dir=run_dir,
-                hbm=2 * GIB, hbm_reserve=None, kv_hbm=0, host=GIB, utilization_given=False, accept_stand_in=user.accept_stand_in,
+                hbm=2 * GIB, hbm_reserve=None, kv_hbm=0, host=GIB, prefixes=0, utilization_given=False, accept_stand_in=user.accept_stand_in,
             )
             child = subprocess.run(
                 [sys.executable, "-m", "managed_mem.self_test"], env={**os.environ, settings.OPT_IN: handed.dump(), "PYTHONPATH": path},
