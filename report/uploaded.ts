@@ -18,7 +18,9 @@ const schema = z.strictObject({
     change: lines,
     warnings: lines,
     errors: lines,
-    rebuilt: z.array(z.looseObject({ target: z.enum(stageTable.map(({ target }) => target) as [string, ...string[]]) })).max(stageTable.length),
+    rebuilt: z
+        .array(z.looseObject({ target: z.enum(stageTable.map(({ target }) => target) as [string, ...string[]]), minutes: z.number().min(0).max(100_000) }))
+        .max(stageTable.length),
     violations: z.array(z.strictObject({ policy: line, level: line, message: line })).max(2000),
     policyPacks: lines,
     memoryPlan: lines,
@@ -37,8 +39,8 @@ export function uploadedFacts(stack: string, text: string): PreviewFacts {
     if (data === undefined) {
         throw new Problem(`preview of ${stack}: holds no facts of a preview; accepted: what ci/preview writes`);
     }
-    const named = new Set(data.rebuilt.map(({ target }) => target));
-    const rebuilt = stageTable.filter(({ target }) => named.has(target)).map(({ target, delivers, minutes }) => ({ target, delivers, minutes: minutes.value }));
+    const minutes = new Map(data.rebuilt.map((stage) => [stage.target, stage.minutes]));
+    const rebuilt = stageTable.filter(({ target }) => minutes.has(target)).map(({ target, delivers }) => ({ target, delivers, minutes: minutes.get(target)! }));
     return { ...data, digest: data.digest, stack, compared: false, rebuilt };
 }
 

@@ -242,7 +242,13 @@ describe("the pull request's steps", () => {
     const change = { op: "update", type: "Image", name: hostile, properties: [hostile] };
     const said: PreviewFacts = {
         ...{ stack: "other", compared: true, succeeded: true, changes: [change], unchanged: 3, digest: undefined, change: [hostile], warnings: [hostile] },
-        ...{ errors: [hostile], violations: [{ policy: hostile, level: hostile, message: hostile }], policyPacks: [hostile], memoryPlan: [hostile] },
+        ...{
+            errors: [hostile],
+            violations: [{ policy: hostile, level: hostile, message: hostile }],
+            policyPacks: [hostile],
+            memoryPlan: [hostile],
+            short: [hostile],
+        },
         rebuilt: [{ target: "build-vllm", delivers: hostile, minutes: 1 }],
     };
     const comment = previewComment(uploadedFacts("gh200", JSON.stringify(said)));
