@@ -7,7 +7,7 @@ import dockerignore from "@balena/dockerignore";
 import { type Problem, refuse } from "./errors";
 
 /** Where materialised build contexts lie, relative to the Pulumi program. */
-const contextsFolder = ".gh200/contexts";
+export const contextsFolder = ".gh200/contexts";
 
 /** Never part of a source tree that is built: version control, caches, and this program's own state. */
 const ignoredNames = new Set([".git", "__pycache__", ".pytest_cache", ".DS_Store", ".gh200", ".sandbox", "node_modules"]);

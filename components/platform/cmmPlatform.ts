@@ -18,6 +18,7 @@ import { LmcacheServer } from "../serving/lmcacheServer";
 import type { VllmServerTransform } from "../serving/transform";
 import { VllmServer } from "../serving/vllmServer";
 import type { ServingArgs } from "../serving/vllmServerArgs";
+import { gatheringDockerfile } from "../stages/additional";
 import { BuildStage } from "../stages/buildStage";
 import { dirtySuffix } from "../stages/localSource";
 import { plannedStages, planText, stageLine } from "../stages/plan";
@@ -213,21 +214,27 @@ function buildImages(parent: CmmPlatform, name: string, args: SettledPlatform): 
     const built: Record<string, BuildStage | ManagedAllocator> = {};
     let last: pulumi.Resource = builder;
     for (const [index, stage] of plan.entries()) {
+        const own = stageArgs.additional[stage.target];
+        const jobs = { MAX_JOBS: `${stage.jobs}`, ...(stage.nvccThreads !== undefined && { NVCC_THREADS: `${stage.nvccThreads}` }) };
+        const recipe =
+            own === undefined
+                ? {
+                      dockerfile: path.join(recipes, "Dockerfile"),
+                      target: stage.target,
+                      namedContexts: { ...sourceContexts, ...wheels },
+                      buildArgs: { ...commonArgs, ...revisions, ...jobs, TRITON_ORIGIN: stageArgs.tritonOrigin ?? "wheel" },
+                  }
+                : { ...own, target: own.target ?? stage.target, buildArgs: { ...commonArgs, ...jobs, ...own.buildArgs } };
         last = built[stage.target] = new BuildStage(
             `${name}-${stage.target}`,
             {
                 builder,
                 repository,
-                dockerfile: path.join(recipes, "Dockerfile"),
-                target: stage.target,
-                namedContexts: { ...sourceContexts, ...wheels },
-                buildArgs: {
-                    ...commonArgs,
-                    ...revisions,
-                    MAX_JOBS: `${stage.jobs}`,
-                    ...(stage.nvccThreads !== undefined && { NVCC_THREADS: `${stage.nvccThreads}` }),
-                    TRITON_ORIGIN: stageArgs.tritonOrigin ?? "wheel",
-                },
+                dockerfile: recipe.dockerfile,
+                context: own?.context,
+                target: recipe.target,
+                namedContexts: recipe.namedContexts,
+                buildArgs: recipe.buildArgs,
                 gitTokens: args.gitTokens,
                 announcement: stageLine(plan, index),
                 registryCache: image.registryCache,
@@ -240,6 +247,24 @@ function buildImages(parent: CmmPlatform, name: string, args: SettledPlatform): 
         { ...shared, buildArgs: commonArgs },
         { parent, dependsOn: [last] },
     );
+    const added = Object.keys(stageArgs.additional);
+    if (added.length > 0) {
+        last = built.additional = new BuildStage(
+            `${name}-additional`,
+            {
+                builder,
+                repository,
+                dockerfile: gatheringDockerfile(added),
+                target: "additional",
+                namedContexts: mapValues(
+                    Object.fromEntries(added.map((target) => [target, built[target]!])),
+                    ({ imageRef }) => pulumi.interpolate`docker-image://${imageRef}`,
+                ),
+                registryCache: false,
+            },
+            { parent, dependsOn: [last] },
+        );
+    }
     const prebuilt = Object.fromEntries(Object.entries(stageArgs.prebuilt as Record<string, pulumi.Input<string>>).filter(([, image]) => image !== undefined));
     const stageRefs: Record<string, pulumi.Input<string>> = {
         ...prebuilt,

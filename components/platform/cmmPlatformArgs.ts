@@ -8,6 +8,7 @@ import type { GitTokens } from "../internal/gitAuth";
 import type { Gh200NodeArgs } from "../node/gh200NodeArgs";
 import type { ServingArgs } from "../serving/vllmServerArgs";
 import { acceptedGitAddress, isGitAddress, isGitRef } from "../rules/gitAddress";
+import { type AdditionalStageArgs, additionalStageSchema } from "../stages/additional";
 import { defaultSources } from "../stages/sources";
 import { stageTable } from "../stages/table";
 
@@ -96,6 +97,10 @@ export interface StagesArgs {
      * the same program. Each holds what its stage leaves, wheels; nothing of it is built. Default: none.
      */
     prebuilt?: Record<string, pulumi.Input<string> | undefined>;
+    /** Stages that are added, by a name of their own; built after the seven, and their wheels installed into the image. Default: none. */
+    additional?: Record<string, AdditionalStageArgs>;
+    /** Stages that are built before the others, in this order: none of them reads another's result. Default: the source document's order. */
+    order?: string[];
     /** Memory of the builder in GiB, which bounds each stage's compile jobs. Required where an image is built; 10 or more. */
     builderMemoryGiB: number;
     /** Cores of the builder. Required where an image is built. */
@@ -242,6 +247,8 @@ export const stagesSchema = z.strictObject({
         .strictObject(Object.fromEntries(stageTable.map(({ target }) => [target, prebuiltImage.optional()])))
         .default({})
         .meta({ description: "Images by digest in place of stages." }),
+    additional: z.record(z.string(), additionalStageSchema).default({}).meta({ description: "Stages that are added, by a name of their own." }),
+    order: z.array(z.string()).default([]).meta({ description: "Stages that are built before the others, in this order." }),
     builderMemoryGiB: z.number().min(10).meta({ description: "Memory of the builder; it bounds the compile jobs.", unit: "GiB" }),
     builderCores: z.int().positive().meta({ description: "Cores of the builder.", unit: "cores" }),
     maxJobs: z

@@ -1,4 +1,5 @@
 import { inputName, type Problem } from "../internal/errors";
+import { type AdditionalStage, additionalFacts, additionalProblems, inOrder } from "./additional";
 import { exceptions, stageTable, type StageFacts } from "./table";
 
 export interface StagePlanArgs {
@@ -6,6 +7,10 @@ export interface StagePlanArgs {
     disabled: string[];
     /** Stages that an image takes the place of, by name. Default: none. */
     prebuilt?: Record<string, unknown>;
+    /** Stages that a team adds, by name. Default: none. */
+    additional?: Record<string, AdditionalStage>;
+    /** Stages that are built before the others, in this order. Default: none. */
+    order?: string[];
     /** Memory of the builder in GiB, which bounds each stage's compile jobs. */
     builderMemoryGiB: number;
     /** Cores of the builder. */
@@ -36,7 +41,8 @@ const tritonFromSource: Partial<StageFacts> = {
 
 /** The stages that are built, in order, each with its compile jobs. */
 export function plannedStages(args: StagePlanArgs): PlannedStage[] {
-    return stageTable
+    const additional = Object.entries(args.additional ?? {}).map(([target, stage]) => additionalFacts(target, stage));
+    return inOrder([...stageTable, ...additional], args.order ?? [])
         .filter(({ target }) => !args.disabled.includes(target) && args.prebuilt?.[target] === undefined)
         .map((stage) => ({ ...stage, ...(stage.target === "build-triton" && args.tritonOrigin === "source" && tritonFromSource) }))
         .map((stage) => {
@@ -51,9 +57,9 @@ function fittingJobs(stage: StageFacts, { builderMemoryGiB, builderCores }: Stag
     return perJob === 0 ? builderCores : Math.max(1, Math.min(builderCores, Math.floor((builderMemoryGiB - systemGiB) / perJob)));
 }
 
-/** Stages whose jobs would not fit the builder's memory: on the builder that is an OOM kill, hours later. */
+/** Stages that are named wrongly, and those whose jobs would not fit the builder's memory: on the builder that is an OOM kill, hours later. */
 export function planProblems(args: StagePlanArgs): Problem[] {
-    return plannedStages(args).flatMap(({ target, jobs, memoryPerJobGiB }): Problem[] => {
+    const misfits = plannedStages(args).flatMap(({ target, jobs, memoryPerJobGiB }): Problem[] => {
         const needed = systemGiB + jobs * memoryPerJobGiB.value;
         if (needed <= args.builderMemoryGiB) {
             return [];
@@ -64,6 +70,7 @@ export function planProblems(args: StagePlanArgs): Problem[] {
             ? [{ path: inputName(`stages.maxJobs.${target}`), value: jobs, wrong, accepted: `at most ${most} with ${args.builderMemoryGiB} GiB` }]
             : [{ path: inputName("stages.builderMemoryGiB"), value: args.builderMemoryGiB, wrong, accepted: `${needed.toFixed(1)} or more` }];
     });
+    return [...additionalProblems(args.additional ?? {}, args.order ?? []), ...misfits];
 }
 
 /** `stage 3 of 7`, what it is, its jobs and how long it is expected to take. */

@@ -12,6 +12,7 @@ import { imageType, mockDigest, record, type Recorder, type Registration, unknow
 import { baseDigest, commit, settledPlatform } from "../support/platform";
 import { programs } from "../support/program";
 import { laterRefusal, refusal } from "../support/refusal";
+import { writeTree } from "../support/temporaryFolder";
 import { stackConfig } from "../support/stackFile";
 
 const program = programs();
@@ -187,6 +188,65 @@ describe("a stage that an image takes the place of", () => {
         [{ "build-flash": reference }, /^stages\.prebuilt\.build-flash: is an unknown key/],
     ])("is refused as %j", (prebuilt, line) => {
         expect(refusal(() => platform({ stages: { ...stagesArgs, prebuilt } }))).toEqual([expect.stringMatching(line)]);
+    });
+});
+
+describe("a stage that a team adds", () => {
+    const additional = { "build-plugin": { dockerfile: "plugin/Dockerfile", memoryPerJobGiB: 10, buildArgs: { FLAVOUR: "plain" } } };
+    const added = async (more: object = {}) => {
+        writeTree(process.cwd(), {
+            "plugin/Dockerfile":
+                "ARG BASE_IMAGE\nFROM ${BASE_IMAGE} AS make\nARG MAX_JOBS FLAVOUR\nCOPY setup.py /\nFROM scratch AS build-plugin\nCOPY --from=make /out /\n",
+            "plugin/setup.py": "",
+        });
+        platform({ stages: { ...stagesArgs, additional, ...more } });
+        await recorder.settled();
+    };
+
+    test("is built after the seven, and gathered into the image", async () => {
+        const whole = await record();
+        platform();
+        await whole.settled();
+        recorder = await record();
+        await added();
+        const before = images(whole);
+        const at = before.indexOf("gh200-build-managed-alloc");
+        expect(images()).toEqual([...before.slice(0, at), "gh200-build-plugin", "gh200-build-managed-alloc", "gh200-additional", ...before.slice(at + 1)]);
+        expect(recorder.only(imageType, "gh200-build-plugin").inputs.buildArgs).toMatchObject({ MAX_JOBS: "9", FLAVOUR: "plain" });
+        const { dockerfile, context } = recorder.only(imageType, "gh200-additional").inputs as { dockerfile: { inline: string }; context: { named: object } };
+        expect(dockerfile.inline).toContain("COPY --from=build-plugin / /build-plugin/");
+        expect(context.named).toEqual({ "build-plugin": { location: `docker-image://${stageRepository}@${mockDigest("gh200-build-plugin")}` } });
+        expect((recorder.only(imageType, "gh200-image").inputs as { context: { named: object } }).context.named).toMatchObject({
+            additional: { location: `docker-image://${stageRepository}@${mockDigest("gh200-additional")}` },
+        });
+        // The seven have not moved.
+        for (const name of before.filter((image) => image.startsWith("gh200-build-"))) {
+            expect(recorder.only(imageType, name).inputs, name).toEqual(whole.only(imageType, name).inputs);
+        }
+        expect(recorder.mostAtOnce(imageType)).toBe(1);
+    });
+
+    test("is built where the order says", async () => {
+        await added({ order: ["build-plugin", "build-vllm"] });
+        expect(images().slice(0, 3)).toEqual(["gh200-build-plugin", "gh200-build-vllm", "gh200-build-triton"]);
+    });
+
+    test("is refused with everything that is wrong with it", () => {
+        const wrong = {
+            "build-vllm": { dockerfile: "Dockerfile" },
+            "Build X": { dockerfile: "Dockerfile" },
+            big: { dockerfile: "Dockerfile", memoryPerJobGiB: 200 },
+        };
+        expect(refusal(() => platform({ stages: { ...stagesArgs, additional: wrong, order: ["build-tritn", "build-triton", "build-triton"] } }))).toEqual([
+            "stages.additional.build-vllm: is a stage of the image already; accepted: another name of lower-case letters, digits and dashes",
+            "stages.additional.Build X: is no name of a stage; accepted: another name of lower-case letters, digits and dashes",
+            expect.stringMatching(/^stages\.order: build-tritn: is no stage; accepted: build-triton, .*build-infinistore, build-vllm, Build X, big$/),
+            expect.stringMatching(/^stages\.order: build-triton: stands there twice; accepted: /),
+            expect.stringMatching(/^stages\.builderMemoryGiB: \d+: big needs 208\.0 GiB: 1 job of 200 GiB and 8 GiB for the system; accepted: 208\.0 or more$/),
+        ]);
+        expect(refusal(() => platform({ stages: { ...stagesArgs, additional: { x: { dockerfile: "/x/Dockerfile" } } } }))).toEqual([
+            "stages.additional.x.dockerfile: /x/Dockerfile: is absolute; accepted: a path relative to the program",
+        ]);
     });
 });
 

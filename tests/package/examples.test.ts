@@ -43,6 +43,16 @@ test("the whole platform in one call", () => {
     expect(shown).not.toContain("gh200-vllm:builder.endpoint");
 }, 120_000);
 
+test("a stage of the team's own, built first", () => {
+    const shown = preview("eighth-stage", { registry: "registry.example.com/team" });
+    expect(shown).toContain("stage 1 of 8, build-plugin: the team's vLLM plug-in; nothing to compile; about 1 min (estimate)");
+    expect(shown).toContain("stage 2 of 8, build-triton");
+    for (const image of ["gh200-build-plugin", "gh200-additional", "gh200-image"]) {
+        expect(shown).toMatch(new RegExp(`docker-build:index:Image ${image} create`));
+    }
+    expect(shown).not.toContain("kubernetes:");
+}, 120_000);
+
 test("an image of one's own", () => {
     const shown = preview("bring-your-own-image", { image, model: "Qwen/Qwen2.5-7B-Instruct" });
     expect(shown).toMatch(/kubernetes:apps\/v1:Deployment vllm create/);

@@ -63,6 +63,7 @@ describe("the schema that other languages see", () => {
                 "CmmPlatform.gitTokens",
                 "ImageRelease.password",
                 "RegistryArgs.password",
+                "RegistryArgs.pullPassword",
                 "RemoteBuilder.clientKey",
                 "RemoteBuilderArgs.clientKey",
                 "ServingArgs.hfToken",

@@ -44,11 +44,14 @@ COPY --from=wheelhouse / /wheelhouse
 ${["triton", "triton-kernels", "flashinfer", "lmcache", "flash-attention", "vllm", "infinistore", "managed-alloc"]
     .map((stage) => `COPY --from=build-${stage} / /wheels`)
     .join("\n")}
+COPY --from=additional / /additional
 COPY vllm_managed_mem.py /
 
 FROM cmm AS verify
 COPY checks /checks
 RUN /checks/all
+
+FROM scratch AS additional
 
 FROM scratch AS wheelhouse
 ${["triton", "flashinfer", "lmcache", "flash-attention", "vllm", "infinistore"].map((source) => `\nFROM scratch AS src-${source}\nADD https://example.com/${source}.git#main /\n`).join("")}`;
