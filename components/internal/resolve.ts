@@ -6,12 +6,12 @@ import { type Problem, refuse } from "./errors";
  * Checks a component's inputs against its schema and returns each property, defaulted, as an Output.
  *
  * Plain inputs are checked at once, so that a mistake ends the program before any resource. An
- * input that is an Output is checked when its value is known; a preview with unknowns passes.
+ * input that is an Output, or has one in it, is checked when its value is known; a preview with unknowns passes.
  */
 export function resolve<S extends z.ZodObject>(
     path: string,
     schema: S,
-    args: { [K in keyof z.input<S>]: pulumi.Input<z.input<S>[K]> | undefined },
+    args: { [K in keyof z.input<S>]: pulumi.Input<unknown> | undefined },
 ): { [K in keyof z.output<S>]: pulumi.Output<z.output<S>[K]> } {
     const given = args as Record<string, unknown>;
     const unknownKeys = Object.keys(given).filter((key) => !(key in schema.shape));
@@ -101,8 +101,12 @@ function noun(type: string): string {
     return type === "int" ? "whole number" : type;
 }
 
+/** Known later, or with something in it that is: `{ pool: output }` is as good an input as an Output of all of it. */
 function isEventual(value: unknown): boolean {
-    return pulumi.Output.isInstance(value) || value instanceof Promise;
+    if (pulumi.Output.isInstance(value) || value instanceof Promise) {
+        return true;
+    }
+    return typeof value === "object" && value !== null && !pulumi.Resource.isInstance(value) && Object.values(value).some(isEventual);
 }
 
 /** pulumi.output's own type maps `unknown` to `never`. */

@@ -28,7 +28,7 @@ export interface LmcacheServerArgs {
     /** Value of the node label `nvidia.com/gpu.product`: it lies on a GH200 for its LPDDR. Default: `NVIDIA-GH200-480GB`. */
     gpuProduct?: pulumi.Input<string>;
     /** Taints that the pod tolerates besides the GPU's. Default: none. */
-    tolerations?: pulumi.Input<TolerationArgs[]>;
+    tolerations?: pulumi.Input<pulumi.Input<TolerationArgs>[]>;
 }
 
 export const lmcacheServerSchema = z.strictObject({

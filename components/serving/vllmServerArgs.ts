@@ -41,11 +41,11 @@ export type TaintEffect = (typeof TaintEffect)[keyof typeof TaintEffect];
 /** A taint of the node that the pods tolerate. */
 export interface TolerationArgs {
     /** Key of the taint. */
-    key: string;
+    key: pulumi.Input<string>;
     /** Its value. Default: any. */
-    value?: string;
+    value?: pulumi.Input<string>;
     /** `NoSchedule`, `PreferNoSchedule` or `NoExecute`. Default: any. */
-    effect?: TaintEffect;
+    effect?: pulumi.Input<TaintEffect>;
 }
 
 /** Scaling through KEDA on requests that wait. */
@@ -114,7 +114,7 @@ export interface ServingArgs {
      * Further arguments of `vllm serve`, an item each. Default: none. What inputs set, what breaks the memory plan and
      * secrets are refused; what the plan cannot count is named in a warning.
      */
-    extraArgs?: pulumi.Input<string[]>;
+    extraArgs?: pulumi.Input<pulumi.Input<string>[]>;
     /** Let the model run Python code of its repository (`--trust-remote-code`), which `extraArgs` otherwise refuses. Default: false. */
     acknowledgeRemoteCode?: pulumi.Input<boolean>;
     /** Whole CPUs of the pod, requests and limits alike. Default: 16 of Grace's 72. */
@@ -151,9 +151,9 @@ export interface ServingArgs {
      */
     spareGpus?: pulumi.Input<number>;
     /** Labels that the node must have besides architecture and product. Default: none. */
-    nodeSelector?: pulumi.Input<Record<string, string>>;
+    nodeSelector?: pulumi.Input<Record<string, pulumi.Input<string>>>;
     /** Taints that the pods tolerate besides the GPU's. Default: none. */
-    tolerations?: pulumi.Input<TolerationArgs[]>;
+    tolerations?: pulumi.Input<pulumi.Input<TolerationArgs>[]>;
     /** PriorityClass of the pods. Default: the cluster's. */
     priorityClassName?: pulumi.Input<string>;
     /** Size in GiB of a PersistentVolumeClaim for models and compile caches, made here and kept at destroy. Default: none. */
@@ -166,12 +166,12 @@ export interface ServingArgs {
      * CIDRs of the cluster and its network, which pods do not reach. Default: the private and link-local ranges (RFC 1918, 3927, 4193, 4291, 6598).
      * Leave out what holds a proxy or a mirror of the models, and add the ranges of a cluster with public addresses.
      */
-    clusterRanges?: pulumi.Input<string[]>;
+    clusterRanges?: pulumi.Input<pulumi.Input<string>[]>;
     /**
      * Namespaces whose pods may send requests, besides the Gateway's of `route` and Prometheus' of `serviceMonitor`. Default: none, and
      * nobody may; `kubectl port-forward` reaches the pod all the same.
      */
-    allowFromNamespaces?: pulumi.Input<string[]>;
+    allowFromNamespaces?: pulumi.Input<pulumi.Input<string>[]>;
     /**
      * Name of an existing Secret in the namespace whose `api-key` every request to `/v1` must carry. Default: one that is generated once,
      * `NAME-api-key`. Empty: no key.

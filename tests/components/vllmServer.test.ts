@@ -49,6 +49,28 @@ function server(overrides: Partial<VllmServerArgs> = {}, options: VllmServerOpti
     return new VllmServer("vllm", args, options);
 }
 
+test("an Output may stand anywhere in an input, and what a preview does not know stays unknown", async () => {
+    server({
+        nodeSelector: { pool: pulumi.output("gpu") },
+        tolerations: [{ key: pulumi.output("team"), value: "ml" }],
+        extraArgs: ["--seed", pulumi.output("7")],
+        allowFromNamespaces: [pulumi.output("gateway")],
+    });
+    await recorder.settled();
+    expect(pod()).toMatchObject({
+        nodeSelector: { pool: "gpu", "kubernetes.io/arch": "arm64" },
+        tolerations: [{ key: "nvidia.com/gpu" }, { key: "team", value: "ml", operator: "Equal" }],
+        containers: [{ args: expect.arrayContaining(["--seed", "7"]) as string[] }],
+    });
+    expect(recorder.only(kinds.policy, "vllm").inputs).toMatchObject({
+        spec: { ingress: [{ from: [{ namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": "gateway" } } }] }] },
+    });
+    recorder = await record({ preview: true });
+    server({ nodeSelector: { pool: unknownOutput<string>() } });
+    await recorder.settled();
+    expect(recorder.only(kinds.deployment, "vllm").inputs).toMatchObject({ spec: { template: unknown } });
+});
+
 type Container = { image: string; env: { name: string; value?: string; valueFrom?: unknown }[] };
 type Deployment = { spec: { template: { spec: { containers: Container[]; imagePullSecrets?: unknown } } } };
 const pod = () => (recorder.only(kinds.deployment, "vllm").inputs as Deployment).spec.template.spec;

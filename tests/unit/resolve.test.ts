@@ -54,6 +54,18 @@ describe("resolve", () => {
         expect(await pulumi.isSecret(resolved.mode)).toBe(false);
     });
 
+    test("waits for an Output anywhere in an input", async () => {
+        const names = [pulumi.output("one"), "two"] as unknown as string[];
+        expect(await values(resolve("part", schema, { size: 1, mode: "a", names }))).toEqual({ size: 1, mode: "a", names: ["one", "two"] });
+        const wrong = [pulumi.output(1)] as unknown as string[];
+        expect(await laterRefusal(() => resolve("part", schema, { size: 1, mode: "a", names: wrong }))).toEqual([
+            "part.names.0: 1: is no string; accepted: a string; put it in quotes, so that it is read as text",
+        ]);
+        const unknowns = [unknownOutput<string>()] as unknown as string[];
+        const { names: later } = resolve("part", schema, { size: 1, mode: "a", names: unknowns });
+        expect(await (later as unknown as { isKnown: Promise<boolean> }).isKnown).toBe(false);
+    });
+
     test("lets an input pass that a preview does not know", async () => {
         const resolved = resolve("part", schema, { size: unknownOutput(), mode: "a", names: [] });
         expect(await (resolved.size as unknown as { isKnown: Promise<boolean> }).isKnown).toBe(false);
