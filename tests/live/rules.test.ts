@@ -103,7 +103,7 @@ describe("an approval stack", () => {
             machine.program.edit(INFINISTORE, (text) => text + marker("report"));
             const page = report("one-stage");
             machine.program.restore(INFINISTORE);
-            expect(page).toContain("### Rebuilt: 1 stage, about 2 min");
+            expect(page).toContain("### Rebuilt: 1 stage, about 3 min");
             expect(page).toContain(`  ${INFINISTORE}: edited`);
             expect(page).toContain("! update  Image gh200-build-infinistore");
         },
@@ -233,11 +233,13 @@ describe("destroy", () => {
         async () => {
             const bare = await machine.program.pulumi(["destroy", "--yes", "--skip-preview", "--stack", "sandbox", "--config-file", config]);
             expect(bare.status).not.toBe(0);
-            expect(sandbox.kubectl("get", "namespaces", "--output=name")).toContain("namespace/vllm");
+            expect(sandbox.kubectl("get", "deployments", "--namespace=vllm", "--output=name")).toContain("gh200-vllm");
             ok(approve("--destroy", "the test is over"));
             expect((JSON.parse(fs.readFileSync(file(recordFile("sandbox")), "utf8")) as { decision: string }).decision).toBe("destroy");
             ok(await machine.program.pulumi(["destroy", "--run-program", "--yes", "--skip-preview", "--stack", "sandbox", "--config-file", config]));
-            expect(sandbox.kubectl("get", "namespaces", "--output=name")).not.toContain("namespace/vllm");
+            expect(sandbox.kubectl("get", "deployments,services,serviceaccounts", "--namespace=vllm", "--output=name")).not.toContain("gh200-vllm");
+            // A namespace is never deleted.
+            expect(sandbox.kubectl("get", "namespaces", "--output=name")).toContain("namespace/vllm");
         },
         5 * MINUTE,
     );
