@@ -97,7 +97,7 @@ export interface StagesArgs {
      * the same program. Each holds what its stage leaves, wheels; nothing of it is built. Default: none.
      */
     prebuilt?: Record<string, pulumi.Input<string> | undefined>;
-    /** Stages that are added, by a name of their own; built after the seven, and their wheels installed into the image. Default: none. */
+    /** Stages that are added, by a name of their own that begins with `build-`; built after the seven, and their wheels installed into the image. Default: none. */
     additional?: Record<string, AdditionalStageArgs>;
     /** Stages that are built before the others, in this order: none of them reads another's result. Default: the source document's order. */
     order?: string[];
@@ -241,6 +241,8 @@ const prebuiltImage = z
     .refine((image) => typeof image !== "string" || isDigestReference(image), { error: "is no image by digest; accepted: REPOSITORY@sha256:DIGEST" })
     .meta({ type: "string", description: "Image by digest in this stage's place; nothing of it is built." });
 
+const jobs = z.int().positive();
+
 export const stagesSchema = z.strictObject({
     disabled: z.array(z.string()).default([]).meta({ description: "Stages that are left out." }),
     prebuilt: z
@@ -252,7 +254,8 @@ export const stagesSchema = z.strictObject({
     builderMemoryGiB: z.number().min(10).meta({ description: "Memory of the builder; it bounds the compile jobs.", unit: "GiB" }),
     builderCores: z.int().positive().meta({ description: "Cores of the builder.", unit: "cores" }),
     maxJobs: z
-        .strictObject(Object.fromEntries(stageTable.map(({ target }) => [target, z.int().positive().optional()])))
+        .object(Object.fromEntries(stageTable.map(({ target }) => [target, jobs.optional()])))
+        .catchall(jobs)
         .optional()
         .meta({ description: "Compile jobs by stage, in place of as many as fit the builder's memory." }),
     tritonOrigin: z

@@ -59,26 +59,42 @@ export function additionalFacts(target: string, stage: AdditionalStage): StageFa
     };
 }
 
-/** Names that a stage of the image has already, and an order that names what is not there. */
-export function additionalProblems(additional: Record<string, unknown>, order: readonly string[]): Problem[] {
-    const own = [...stageTable.map(({ target }) => target), "build-managed-alloc", "additional"];
-    const names = [...own.slice(0, stageTable.length), ...Object.keys(additional)];
+/** What is wrong with the stages that are added, and with an order or jobs that name what is not there. */
+export function additionalProblems(additional: Record<string, AdditionalStage>, order: readonly string[], maxJobs: Record<string, unknown>): Problem[] {
+    const seven = stageTable.map(({ target }) => target);
+    const taken = [...seven, "build-managed-alloc"];
+    const names = [...seven, ...Object.keys(additional)];
+    const accepted = names.join(", ");
     return [
-        ...Object.keys(additional)
-            .filter((name) => own.includes(name) || !/^[a-z][a-z0-9-]*$/.test(name))
-            .map((name) => ({
-                path: inputName(`stages.additional.${name}`),
-                wrong: own.includes(name) ? "is a stage of the image already" : "is no name of a stage",
-                accepted: "another name of lower-case letters, digits and dashes",
-            })),
+        ...Object.entries(additional).flatMap(([name, stage]) => stageProblems(inputName(`stages.additional.${name}`), name, stage, taken)),
         ...order
             .filter((name, index) => !names.includes(name) || order.indexOf(name) !== index)
-            .map((name) => ({
-                path: inputName("stages.order"),
-                value: name,
-                wrong: names.includes(name) ? "stands there twice" : "is no stage",
-                accepted: names.join(", "),
-            })),
+            .map((name) => ({ path: inputName("stages.order"), value: name, wrong: names.includes(name) ? "stands there twice" : "is no stage", accepted })),
+        ...Object.keys(maxJobs)
+            .filter((name) => !names.includes(name))
+            .map((name) => ({ path: inputName(`stages.maxJobs.${name}`), wrong: "is no stage", accepted })),
+    ];
+}
+
+function stageProblems(path: string, name: string, { dockerfile, buildArgs }: AdditionalStage, taken: readonly string[]): Problem[] {
+    // Any other name could be that of a source, a lock or a step in the image's Dockerfile, or of another of the platform's resources.
+    const named = /^build-[a-z0-9-]+$/.test(name);
+    return [
+        ...(taken.includes(name) || !named
+            ? [
+                  {
+                      path,
+                      wrong: named ? "is a stage of the image already" : "is no name of a stage",
+                      accepted: "another name: build- and lower-case letters, digits and dashes",
+                  },
+              ]
+            : []),
+        ...(fs.existsSync(dockerfile)
+            ? []
+            : [{ path: `${path}.dockerfile`, value: dockerfile, wrong: "does not exist", accepted: "a path relative to the program" }]),
+        ...("MAX_JOBS" in buildArgs
+            ? [{ path: `${path}.buildArgs.MAX_JOBS`, wrong: "is what the builder's memory bounds", accepted: inputName(`stages.maxJobs.${name}`) }]
+            : []),
     ];
 }
 

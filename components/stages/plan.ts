@@ -70,7 +70,7 @@ export function planProblems(args: StagePlanArgs): Problem[] {
             ? [{ path: inputName(`stages.maxJobs.${target}`), value: jobs, wrong, accepted: `at most ${most} with ${args.builderMemoryGiB} GiB` }]
             : [{ path: inputName("stages.builderMemoryGiB"), value: args.builderMemoryGiB, wrong, accepted: `${needed.toFixed(1)} or more` }];
     });
-    return [...additionalProblems(args.additional ?? {}, args.order ?? []), ...misfits];
+    return [...additionalProblems(args.additional ?? {}, args.order ?? [], args.maxJobs ?? {}), ...misfits];
 }
 
 /** `stage 3 of 7`, what it is, its jobs and how long it is expected to take. */

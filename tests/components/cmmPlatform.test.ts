@@ -231,21 +231,36 @@ describe("a stage that a team adds", () => {
         expect(images().slice(0, 3)).toEqual(["gh200-build-plugin", "gh200-build-vllm", "gh200-build-triton"]);
     });
 
+    test("takes the jobs that it is given", async () => {
+        await added({ maxJobs: { "build-plugin": 2 } });
+        expect(recorder.only(imageType, "gh200-build-plugin").inputs.buildArgs).toMatchObject({ MAX_JOBS: "2" });
+    });
+
     test("is refused with everything that is wrong with it", () => {
+        writeTree(process.cwd(), { Dockerfile: "FROM scratch AS build-big\n" });
         const wrong = {
             "build-vllm": { dockerfile: "Dockerfile" },
             "Build X": { dockerfile: "Dockerfile" },
-            big: { dockerfile: "Dockerfile", memoryPerJobGiB: 200 },
+            locks: { dockerfile: "Dockerfile" },
+            "build-big": { dockerfile: "Dockerfile", memoryPerJobGiB: 200, buildArgs: { MAX_JOBS: "64" } },
+            "build-lost": { dockerfile: "lost/Dockerfile" },
         };
-        expect(refusal(() => platform({ stages: { ...stagesArgs, additional: wrong, order: ["build-tritn", "build-triton", "build-triton"] } }))).toEqual([
-            "stages.additional.build-vllm: is a stage of the image already; accepted: another name of lower-case letters, digits and dashes",
-            "stages.additional.Build X: is no name of a stage; accepted: another name of lower-case letters, digits and dashes",
-            expect.stringMatching(/^stages\.order: build-tritn: is no stage; accepted: build-triton, .*build-infinistore, build-vllm, Build X, big$/),
+        const order = ["build-tritn", "build-triton", "build-triton"];
+        expect(refusal(() => platform({ stages: { ...stagesArgs, additional: wrong, order, maxJobs: { "build-nobody": 2 } } }))).toEqual([
+            "stages.additional.build-vllm: is a stage of the image already; accepted: another name: build- and lower-case letters, digits and dashes",
+            "stages.additional.Build X: is no name of a stage; accepted: another name: build- and lower-case letters, digits and dashes",
+            "stages.additional.locks: is no name of a stage; accepted: another name: build- and lower-case letters, digits and dashes",
+            "stages.additional.build-big.buildArgs.MAX_JOBS: is what the builder's memory bounds; accepted: stages.maxJobs.build-big",
+            "stages.additional.build-lost.dockerfile: lost/Dockerfile: does not exist; accepted: a path relative to the program",
+            expect.stringMatching(/^stages\.order: build-tritn: is no stage; accepted: build-triton, .*build-infinistore, build-vllm, Build X, .*build-lost$/),
             expect.stringMatching(/^stages\.order: build-triton: stands there twice; accepted: /),
-            expect.stringMatching(/^stages\.builderMemoryGiB: \d+: big needs 208\.0 GiB: 1 job of 200 GiB and 8 GiB for the system; accepted: 208\.0 or more$/),
+            expect.stringMatching(/^stages\.maxJobs\.build-nobody: is no stage; accepted: build-triton, /),
+            expect.stringMatching(
+                /^stages\.builderMemoryGiB: \d+: build-big needs 208\.0 GiB: 1 job of 200 GiB and 8 GiB for the system; accepted: 208\.0 or more$/,
+            ),
         ]);
-        expect(refusal(() => platform({ stages: { ...stagesArgs, additional: { x: { dockerfile: "/x/Dockerfile" } } } }))).toEqual([
-            "stages.additional.x.dockerfile: /x/Dockerfile: is absolute; accepted: a path relative to the program",
+        expect(refusal(() => platform({ stages: { ...stagesArgs, additional: { "build-x": { dockerfile: "/x/Dockerfile" } } } }))).toEqual([
+            "stages.additional.build-x.dockerfile: /x/Dockerfile: is absolute; accepted: a path relative to the program",
         ]);
     });
 });
