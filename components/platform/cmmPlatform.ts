@@ -35,6 +35,19 @@ export interface CmmPlatformOptions extends pulumi.ComponentResourceOptions {
     transform?: { server?: VllmServerTransform };
 }
 
+/** What a platform is made of; nothing where it has no such part. */
+interface Parts {
+    stages: Readonly<Record<string, BuildStage | ManagedAllocator>>;
+    image?: CmmImage;
+    lmcacheImage?: LmcacheImage;
+    release?: ImageRelease;
+    node?: Gh200Node;
+    server?: VllmServer;
+}
+
+/** By the platform that made them. Its getters are TypeScript's alone: the schema, which other languages see, has the class's properties. */
+const parts = new WeakMap<CmmPlatform, Parts>();
+
 /**
  * The whole platform in one call, in the source document's own order: builder, the seven stages, the
  * allocator, the image, its release, the node, vLLM. Without `node` and `serving` it builds alone; with `image.use` it serves alone.
@@ -63,6 +76,36 @@ export class CmmPlatform extends pulumi.ComponentResource {
     /** Address of the OpenAI API inside the cluster. */
     public readonly endpoint!: pulumi.Output<string>;
 
+    /** The stages, by their Dockerfile names; none where nothing is built. */
+    public get stages(): Readonly<Record<string, BuildStage | ManagedAllocator>> {
+        return parts.get(this)!.stages;
+    }
+
+    /** The image; undefined where an existing one is used. */
+    public get image(): CmmImage | undefined {
+        return parts.get(this)!.image;
+    }
+
+    /** The standalone LMCache server's image; undefined where nothing is built. */
+    public get lmcacheImage(): LmcacheImage | undefined {
+        return parts.get(this)!.lmcacheImage;
+    }
+
+    /** The release of the image; undefined where nothing is built, and of uncommitted sources. */
+    public get release(): ImageRelease | undefined {
+        return parts.get(this)!.release;
+    }
+
+    /** The node; undefined where none is planned. */
+    public get node(): Gh200Node | undefined {
+        return parts.get(this)!.node;
+    }
+
+    /** The server; undefined where nothing is served. */
+    public get server(): VllmServer | undefined {
+        return parts.get(this)!.server;
+    }
+
     constructor(name: string, args: CmmPlatformArgs, opts: CmmPlatformOptions = {}) {
         const { transform = {}, ...options } = opts;
         const platform = settlePlatform(args);
@@ -86,11 +129,12 @@ export class CmmPlatform extends pulumi.ComponentResource {
         }
         const node = args.node === undefined ? undefined : plannedNode(this, name, { ...args, node: args.node });
         const { use } = platform.image;
-        const images = use === undefined ? buildImages(this, name, platform) : adoptedImage(use);
+        const { made, ...images } = use === undefined ? buildImages(this, name, platform) : adoptedImage(use);
         const server =
             node === undefined || args.serving === undefined
                 ? undefined
                 : serve(this, name, { ...node, serving: args.serving, registry: args.registry, images, built: use === undefined, transform: transform.server });
+        parts.set(this, { ...made, node: node?.component, server });
         const none = pulumi.output<string[]>([]);
         const outputs = {
             ...images,
@@ -121,7 +165,7 @@ function plannedNode(parent: CmmPlatform, name: string, args: CmmPlatformArgs & 
 interface Served extends Node {
     serving: ServingArgs;
     registry: RegistryArgs;
-    images: Images;
+    images: Pick<Images, "deployRef" | "lmcacheRef">;
     /** Whether the images are made here, LMCache's too. */
     built: boolean;
     transform: VllmServerTransform | undefined;
@@ -173,6 +217,7 @@ interface Images {
     lmcacheRef: pulumi.Output<string>;
     stageDigests: pulumi.Output<Record<string, string>>;
     imageDigests: pulumi.Output<Record<string, string>>;
+    made: Parts;
 }
 
 function buildImages(parent: CmmPlatform, name: string, args: SettledPlatform): Images {
@@ -292,12 +337,13 @@ function buildImages(parent: CmmPlatform, name: string, args: SettledPlatform): 
     const settled = (resource: string, reference: pulumi.Output<string>) => onceExpected(resource, reference, args.expectedDigests?.[resource]);
     const imageRef = settled(`${name}-image`, cmm.imageRef);
     const lmcacheRef = settled(`${name}-lmcache-image`, lmcache.imageRef);
+    const made = { stages: built, image: cmm, lmcacheImage: lmcache };
     const common = { lmcacheRef, stageDigests: pulumi.all(mapValues(built, (stage) => stage.digest)) };
     const digests = (references: Record<string, pulumi.Output<string>>) => pulumi.all(mapValues(references, (reference) => reference.apply(digestOf)));
     const imageRefs = { [`${name}-image`]: imageRef, [`${name}-lmcache-image`]: lmcacheRef };
     if (dirty.length > 0) {
         void pulumi.log.warn(developmentLine(dirty, sources), parent);
-        return { ...common, deployRef: imageRef, releaseRef: pulumi.output(""), imageDigests: digests(imageRefs) };
+        return { ...common, deployRef: imageRef, releaseRef: pulumi.output(""), imageDigests: digests(imageRefs), made };
     }
     const released = new ImageRelease(
         `${name}-release`,
@@ -315,7 +361,13 @@ function buildImages(parent: CmmPlatform, name: string, args: SettledPlatform): 
         { parent, dependsOn: [lmcache] },
     );
     const deployRef = settled(`${name}-release`, released.deployRef);
-    return { ...common, deployRef, releaseRef: released.releaseRef, imageDigests: digests({ ...imageRefs, [`${name}-release`]: deployRef }) };
+    return {
+        ...common,
+        deployRef,
+        releaseRef: released.releaseRef,
+        imageDigests: digests({ ...imageRefs, [`${name}-release`]: deployRef }),
+        made: { ...made, release: released },
+    };
 }
 
 /** The image is built, checked and deployed by digest, so that it can be tried. */
@@ -331,6 +383,7 @@ function adoptedImage(reference: string): Images {
         lmcacheRef: pulumi.output(""),
         stageDigests: pulumi.output<Record<string, string>>({}),
         imageDigests: pulumi.output<Record<string, string>>({}),
+        made: { stages: {} },
     };
 }
 

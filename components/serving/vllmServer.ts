@@ -29,6 +29,15 @@ interface Metadata {
 }
 type MetadataOf = (suffix?: string) => Metadata;
 
+/** What serves: the Deployment, or the LeaderWorkerSet of a model over several nodes, and the Service before it. */
+interface Parts {
+    workload: Deployment | CustomResource;
+    service: Service;
+}
+
+/** By the server that made them. Its getters are TypeScript's alone: the schema, which other languages see, has the class's properties. */
+const parts = new WeakMap<VllmServer, Parts>();
+
 /**
  * vLLM on GH200s, by digest: a Deployment, or a LeaderWorkerSet where the model needs several nodes, with
  * Service, network policy, disruption budget and what else is asked for.
@@ -44,12 +53,24 @@ export class VllmServer extends pulumi.ComponentResource {
     public readonly imagePullSecret!: pulumi.Output<string>;
     /** Name of the Secret whose `api-key` requests to /v1 must carry; empty where none is asked for. */
     public readonly apiKeySecret!: pulumi.Output<string>;
+    /** Name of the Deployment, or of the LeaderWorkerSet of a model over several nodes. */
+    public readonly workloadName!: pulumi.Output<string>;
     /** Name of the Service. */
     public readonly serviceName!: pulumi.Output<string>;
     /** Address of the OpenAI API inside the cluster. */
     public readonly endpoint!: pulumi.Output<string>;
     /** Tokens that fit and the ceiling of their rate, a line each; one line that says so where the fit is unchecked. */
     public readonly modelFit!: pulumi.Output<string[]>;
+
+    /** The Deployment, or the LeaderWorkerSet of a model over several nodes. */
+    public get workload(): Deployment | CustomResource {
+        return parts.get(this)!.workload;
+    }
+
+    /** The Service. */
+    public get service(): Service {
+        return parts.get(this)!.service;
+    }
 
     constructor(name: string, args: VllmServerArgs, opts: VllmServerOptions = {}) {
         const { transform = {}, ...options } = opts;
@@ -144,6 +165,7 @@ export class VllmServer extends pulumi.ComponentResource {
         const afterWorkload = { ...child, dependsOn: [workload] };
         transform.service?.(serviceManifest, afterWorkload);
         const service = new Service(name, serviceManifest, afterWorkload);
+        parts.set(this, { workload, service });
         new NetworkPolicy(
             name,
             {
@@ -181,6 +203,7 @@ export class VllmServer extends pulumi.ComponentResource {
                 .all([settings.apply(({ existingPullSecret }) => existingPullSecret ?? `${name}-pull`), ...secrets.map(({ urn }) => urn)])
                 .apply(([known]) => known!),
             apiKeySecret: settings.apply(({ apiKey }) => apiKey ?? `${name}-api-key`),
+            workloadName: workload.metadata.apply((of) => of.name),
             serviceName: service.metadata.name,
             endpoint: pulumi.all([resolved.namespace, standing]).apply(([known]) => `http://${name}.${known}.svc:${vllmPort}`),
             modelFit: settings.apply((values) => describeServing(values)),

@@ -408,6 +408,35 @@ test("its outputs say what is deployed, from what, and what the memory is promis
     expect((await valueOf(memoryPlan))[0]).toMatch(/^profile driver: Linux sees 478\.6 GiB/);
 });
 
+describe("what a platform is made of", () => {
+    const { node: _node, serving: _serving, ...buildAlone } = settledPlatform();
+    const nameOf = async (made?: pulumi.Resource) => (made === undefined ? undefined : (await valueOf(made.urn)).split("::").at(-1));
+
+    test("is there for what comes after it", async () => {
+        const { stages: built, image: cmm, lmcacheImage, release, node, server } = platform();
+        expect(Object.keys(built)).toEqual([...stages, "build-managed-alloc"]);
+        expect(await Promise.all([built["build-vllm"], cmm, lmcacheImage, release, node, server].map(nameOf))).toEqual([
+            "gh200-build-vllm",
+            "gh200-image",
+            "gh200-lmcache-image",
+            "gh200-release",
+            "gh200-node",
+            "gh200-vllm",
+        ]);
+        expect(await nameOf(server!.workload)).toBe("gh200-vllm");
+    });
+
+    test("is what was asked for, and nothing else", async () => {
+        const { node, server } = new CmmPlatform("gh200", buildAlone);
+        await recorder.settled();
+        expect([node, server]).toEqual([undefined, undefined]);
+        recorder = await record();
+        const { stages: built, image: cmm, lmcacheImage, release } = platform({ image: { ...image, use: `atl.vultrcr.com/vllm/a@${mockDigest("there")}` } });
+        await recorder.settled();
+        expect([built, cmm, lmcacheImage, release]).toEqual([{}, undefined, undefined, undefined]);
+    });
+});
+
 describe("a stage that is left out", () => {
     const disabled = ["build-flash-attention", "build-infinistore"];
     beforeEach(async () => {

@@ -480,6 +480,21 @@ test("a preview shows the whole pod while the image is yet to be built", async (
     expect(JSON.stringify(recorder.only(kinds.deployment, "vllm").inputs).split(unknown)).toHaveLength(2);
 });
 
+describe("what it is made of", () => {
+    test.each([
+        ["a Deployment", kinds.deployment, {}],
+        ["a LeaderWorkerSet", kinds.group, { pipelineParallelSize: 2 }],
+    ])("%s and a Service, is there for what comes after it", async (_, kind, args) => {
+        const made = server(args);
+        await recorder.settled();
+        expect(await valueOf(pulumi.all([made.workload.urn, made.service.urn]))).toEqual([
+            expect.stringContaining(`$${kind}::vllm`),
+            expect.stringContaining(`$${kinds.service}::vllm`),
+        ]);
+        expect(await valueOf(pulumi.all([made.workloadName, made.serviceName]))).toEqual(["vllm", "vllm"]);
+    });
+});
+
 test("its endpoint is inside the cluster", async () => {
     const { endpoint, namespace, serviceName } = server({ namespace: "models" });
     expect(await valueOf(endpoint)).toBe("http://vllm.models.svc:8000");
