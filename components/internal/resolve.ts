@@ -11,7 +11,7 @@ import { type Problem, refuse } from "./errors";
 export function resolve<S extends z.ZodObject>(
     path: string,
     schema: S,
-    args: { [K in keyof z.input<S>]: pulumi.Input<unknown> | undefined },
+    args: { [K in keyof z.input<S>]: unknown },
 ): { [K in keyof z.output<S>]: pulumi.Output<z.output<S>[K]> } {
     const given = args as Record<string, unknown>;
     const unknownKeys = Object.keys(given).filter((key) => !(key in schema.shape));
