@@ -26,6 +26,8 @@ export = async () => {
         deployRef: platform.deployRef,
         /** Address of the OpenAI API inside the cluster. */
         endpoint: platform.endpoint,
+        /** Published holes of what is built, a line for each version of a package. */
+        knownHoles: platform.knownHoles,
         /** `REPOSITORY@DIGEST` of the standalone LMCache server. */
         lmcacheRef: platform.lmcacheRef,
         /** What the node's kubelet should be told. */

@@ -7,6 +7,7 @@ import { memoryTerms } from "../components/node/describe";
 import type { Gh200NodeArgs } from "../components/node/gh200NodeArgs";
 import { memoryPicture } from "../components/node/picture";
 import { planNode } from "../components/node/planNode";
+import { advisories, type Advisory } from "../components/rules/advisories";
 import { defaultSources } from "../components/stages/sources";
 import { exceptions, type Figure, stageTable } from "../components/stages/table";
 import { componentSchema, SCHEMA_FILE, schemaText } from "./componentSchema";
@@ -100,6 +101,20 @@ export function stagesPage(text = fs.readFileSync(STAGES_PAGE, "utf8")): string 
     return filled(text, made);
 }
 
+const SECURITY_PAGE = path.join(__dirname, "security.md");
+
+/** docs/security.md with its table of known holes made anew from the advisories. */
+export function securityPage(text = fs.readFileSync(SECURITY_PAGE, "utf8")): string {
+    const range = ({ introduced, fixed, lastAffected }: Advisory) =>
+        [introduced && `from ${introduced}`, fixed && `below ${fixed}`, lastAffected && `up to ${lastAffected}`].filter(Boolean).join(", ");
+    const made = [
+        "| package | advisory | versions | somebody | address |",
+        "| --- | --- | --- | --- | --- |",
+        ...advisories.map((one) => `| ${one.package} | ${one.id} | ${range(one)} | ${one.what} | ${one.source} |`),
+    ];
+    return filled(text, made);
+}
+
 function rows(node: Leaf, prefix: string): string[] {
     if (node.properties === undefined) {
         return typeof node.additionalProperties === "object" ? rows(node.additionalProperties, `${prefix}NAME.`) : [];
@@ -147,6 +162,7 @@ async function generate(): Promise<void> {
     fs.writeFileSync(path.join(__dirname, "components.md"), componentsPage(schema));
     fs.writeFileSync(PAGE, configurationPage());
     fs.writeFileSync(STAGES_PAGE, stagesPage());
+    fs.writeFileSync(SECURITY_PAGE, securityPage());
     for (const [file, svg] of Object.entries(memoryPictures())) {
         fs.writeFileSync(path.join(__dirname, file), svg);
     }

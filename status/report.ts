@@ -42,6 +42,9 @@ export function statusRows(state: StackState): StatusRow[] {
     for (const [index, line] of planLines(outputs.memoryPlan).entries()) {
         rows.push([index === 0 ? "memory" : "", line]);
     }
+    for (const [index, line] of holeLines(outputs.knownHoles).entries()) {
+        rows.push([index === 0 ? "known holes" : "", line]);
+    }
     rows.push(["approver", state.approver ?? "none required"]);
     rows.push(["last update", describe(state.history[0])]);
     const failure = state.history.find(({ result }) => result === "failed");
@@ -56,6 +59,11 @@ function outputsOf(resources: readonly Resource[]): Record<string, unknown> {
 /** Version 0.1.0 had the plan in one text. */
 function planLines(plan: unknown): string[] {
     return Array.isArray(plan) ? plan.map(String) : typeof plan === "string" ? plan.split("\n") : ["none"];
+}
+
+/** A state of before 2026-12-01 has none written down, which says nothing. */
+function holeLines(holes: unknown): string[] {
+    return !Array.isArray(holes) ? ["not recorded"] : holes.length === 0 ? ["none"] : holes.map(String);
 }
 
 /** The memory plan as an SVG; undefined in a state that has none. */

@@ -16,6 +16,7 @@ import { type PlannedNode, planNode } from "../node/planNode";
 import { lmcacheUrl } from "../serving/lmcachePod";
 import { LmcacheServer } from "../serving/lmcacheServer";
 import type { VllmServerTransform } from "../serving/transform";
+import { advisoriesReadOn } from "../rules/advisories";
 import { VllmServer } from "../serving/vllmServer";
 import type { ServingArgs } from "../serving/vllmServerArgs";
 import { gatheringDockerfile } from "../stages/additional";
@@ -26,6 +27,7 @@ import { stageTable } from "../stages/table";
 import { gitContext } from "../stages/sources";
 import { type CmmPlatformArgs, type RegistryArgs, type SettledPlatform, settlePlatform } from "./cmmPlatformArgs";
 import { baseReference, openPoints, refuseOpenPoints, resolveSources, sourceRevision, withoutLocalPort } from "./openPoints";
+import { knownHoles } from "./knownHoles";
 import { pushingPodsWarning, registryHook, warnOfRegistry } from "./registryChecks";
 import { probeProblems, servingFitProblems } from "./servingFit";
 
@@ -73,6 +75,8 @@ export class CmmPlatform extends pulumi.ComponentResource {
     public readonly nodeMeasured!: pulumi.Output<string[]>;
     /** What the node's kubelet should be told. */
     public readonly kubeletAdvice!: pulumi.Output<string[]>;
+    /** Published holes of what is built, a line for each version of a package; empty where nothing is built. */
+    public readonly knownHoles!: pulumi.Output<string[]>;
     /** Address of the OpenAI API inside the cluster. */
     public readonly endpoint!: pulumi.Output<string>;
 
@@ -123,6 +127,10 @@ export class CmmPlatform extends pulumi.ComponentResource {
             }),
         );
         warnOfOpenPoints(this, platform);
+        const holes = knownHoles(platform);
+        if (pulumi.runtime.isDryRun() && holes.length > 0) {
+            void pulumi.log.warn([`what is built has known holes (advisories as of ${advisoriesReadOn}; docs/security.md):`, ...holes].join("\n"), this);
+        }
         void warnOfRegistry(this, platform);
         if (pulumi.runtime.isDryRun() && platform.image.use === undefined) {
             void pulumi.log.info(planText(platform.stages), this);
@@ -142,6 +150,7 @@ export class CmmPlatform extends pulumi.ComponentResource {
             memoryPicture: node?.component.picture ?? pulumi.output(""),
             nodeMeasured: node?.component.measured ?? none,
             kubeletAdvice: node?.component.kubeletAdvice ?? none,
+            knownHoles: pulumi.output(holes),
             endpoint: server?.endpoint ?? pulumi.output(""),
         };
         Object.assign(this, outputs);

@@ -644,3 +644,33 @@ describe("pods that pull as", () => {
         expect(lines.map((line) => line.replace(/^gh200-vllm:/, ""))).toEqual([`registry.pullUsername: ${value}${why}`]);
     });
 });
+
+describe("known holes of what is built", () => {
+    const lines = [
+        "lmcache 0.4.4: CVE-2026-105192, CVE-2026-107204, CVE-2026-107205, CVE-2026-107206, CVE-2026-107207; no release is named that mends all",
+        "starlette 1.0.0: CVE-2026-48710, PYSEC-2026-248, PYSEC-2026-249; mended in 1.3.1",
+    ];
+    async function previewed(overrides: Partial<CmmPlatformArgs> = {}): Promise<{ told: string[]; output: string[] }> {
+        writeTree(process.cwd(), {
+            "assets/vllm/Dockerfile": `ARG LMCACHE_RELEASE=0.4.4\n${fs.readFileSync("assets/vllm/Dockerfile", "utf8")}`,
+            "assets/vllm/locks/runtime.txt": "starlette==1.0.0 \\\n    --hash=sha256:0\n",
+            "assets/lmcache/locks/lmcache.txt": "starlette==1.0.0 \\\n    --hash=sha256:0\n",
+        });
+        const warn = vi.spyOn(pulumi.log, "warn").mockResolvedValue();
+        recorder = await record({ preview: true });
+        const made = platform(overrides);
+        await recorder.settled();
+        return { told: warn.mock.calls.map(([text]) => String(text)).filter((text) => text.includes("known holes")), output: await valueOf(made.knownHoles) };
+    }
+
+    test("are named in a preview, each version once, and in the stack's outputs", async () => {
+        const { told, output } = await previewed();
+        expect(output).toEqual(lines);
+        expect(told).toEqual([["what is built has known holes (advisories as of 2026-12-01; docs/security.md):", ...lines].join("\n")]);
+    });
+
+    test.each<[string, Partial<CmmPlatformArgs>]>([
+        ["stand-ins, on this machine", { registry: { address: "localhost:5000/vllm" } }],
+        ["an image that others built", { image: { use: `atl.vultrcr.com/vllm/a@${mockDigest("a")}` } }],
+    ])("are not said of %s", async (_, overrides) => expect(await previewed(overrides)).toEqual({ told: [], output: [] }));
+});

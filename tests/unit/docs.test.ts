@@ -1,7 +1,7 @@
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { describe, expect, test } from "vitest";
-import { architecturePage, configurationPage, memoryPictures, stagesPage } from "../../docs/generate";
+import { architecturePage, configurationPage, memoryPictures, securityPage, stagesPage } from "../../docs/generate";
 import { anchors, blocks, codeSpans, commandLines, pages, read, repositoryFiles } from "../support/pages";
 import { commands, isGuide, notCommands } from "../support/docsCommands";
 import { repositoryRoot } from "../support/stackFile";
@@ -15,6 +15,12 @@ describe("what `npm run docs` makes is current", () => {
         const page = read("docs/stages.md");
         expect(stagesPage(page)).toBe(page);
         expect(page).toContain("| `build-vllm` |");
+    });
+
+    test("the known holes of docs/security.md, of the advisories", () => {
+        const page = read("docs/security.md");
+        expect(securityPage(page)).toBe(page);
+        expect(page).toContain("| vllm | CVE-2026-48746 |");
     });
 
     test("the pictures of the memory plan, of the same functions", () => {

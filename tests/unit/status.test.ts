@@ -9,6 +9,7 @@ const resources = [
             deployRef: "r/x@sha256:aa",
             releaseRef: "r/x:cmm-cmm",
             memoryPlan: ["one", "two"],
+            knownHoles: ["vllm 0.19.0: CVE-2026-0001; mended in 0.22.0", "starlette 1.0.0: CVE-2026-0002; mended in 1.0.1"],
             __memoryPicture: "<svg/>",
             stageDigests: { "build-managed-alloc": "sha256:cc", "build-triton": `sha256:${"b".repeat(64)}` },
         },
@@ -35,6 +36,8 @@ test("a stack's status has every fact, stages in build order, and its last failu
         ["build-managed-alloc", "sha256:cc"],
         ["memory", "one"],
         ["", "two"],
+        ["known holes", "vllm 0.19.0: CVE-2026-0001; mended in 0.22.0"],
+        ["", "starlette 1.0.0: CVE-2026-0002; mended in 1.0.1"],
         ["approver", "someone"],
         ["last update", "update succeeded at 2026-11-24T10:00:00Z: mend"],
         ["last failure", "update failed at 2026-11-24T09:00:00Z"],
@@ -63,6 +66,7 @@ test("a stack without an update says so", () => {
         ["deployed", "nothing"],
         ["release", "none"],
         ["memory", "none"],
+        ["known holes", "not recorded"],
         ["approver", "none required"],
         ["last update", "none"],
         ["last failure", "none"],
@@ -81,4 +85,11 @@ test("the lines to paste name the deployed objects, the kubeconfig, and where th
         forward,
         "curl -s -H \"authorization: Bearer $(KUBECONFIG=/k kubectl -n vllm get secret gh200-vllm-api-key -o jsonpath='{.data.api-key}' | base64 -d)\" http://localhost:8000/v1/models",
     ]);
+});
+
+test("known holes are none where none is known, and not recorded in a state of before", () => {
+    const of = (outputs: object) =>
+        statusRows({ stack: "gh200", resources: [{ urn: "s", type: "pulumi:pulumi:Stack", outputs: { ...outputs } }], history: [], approver: undefined });
+    expect(of({ knownHoles: [] })).toContainEqual(["known holes", "none"]);
+    expect(of({})).toContainEqual(["known holes", "not recorded"]);
 });
