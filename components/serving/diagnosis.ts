@@ -221,7 +221,7 @@ function pullCause(pod: PodFacts, events: readonly EventFacts[], reason: string,
     const host = /^[\d.:[\]a-f]*$/.test(fault?.host ?? "") ? registryHost(image) : fault!.host;
     switch (fault?.fault) {
         case Fault.Credentials:
-            return `image ${image} cannot be pulled: the registry refuses the credentials; set registry.username and registryPassword to a user who may pull it`;
+            return `image ${image} cannot be pulled: the registry refuses the credentials; set registry.pullUsername, or registry.username, and its password to a user who may pull it`;
         case Fault.Missing:
             return `image ${image} cannot be pulled: the registry has no such digest; deploy one that is there (image.use), or build it`;
         case Fault.NoSpace:

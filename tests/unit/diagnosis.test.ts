@@ -36,7 +36,7 @@ describe("the cause comes first, in one line", () => {
             waiting("ImagePullBackOff", "Back-off pulling image"),
             [warning("Failed", 'Failed to pull image "x": failed to authorize: unexpected status: 401 Unauthorized'), warning("Failed", "Error: ErrImagePull")],
             "",
-            `image ${image} cannot be pulled: the registry refuses the credentials; set registry.username and registryPassword to a user who may pull it`,
+            `image ${image} cannot be pulled: the registry refuses the credentials; set registry.pullUsername, or registry.username, and its password to a user who may pull it`,
         ],
         [
             "a wrong digest",
