@@ -6,7 +6,8 @@ export function componentsPage(schema: PackageSchema): string {
         "# Components",
         "",
         "Made from `components/schema.json` by `npm run docs`, which makes that from the components' TypeScript; a test keeps both current.",
-        "An input marked `plain` is known when the program is written: it decides which resources there are. All others take outputs too.",
+        "An input marked `plain` is known when the program is written: it decides which resources there are, which files are built, or how long an update waits.",
+        "All others take outputs too.",
     ];
     for (const [token, component] of sorted(schema.resources)) {
         lines.push(

@@ -3,7 +3,7 @@ import * as pulumi from "@pulumi/pulumi";
 /** Who pushes and pulls images at a registry. */
 export interface ImageCredentials {
     /** Host of the registry, with its port. */
-    address: string;
+    address: pulumi.Input<string>;
     /** User; nothing is added without one. */
     username: string | undefined;
     /** That user's password; secret. */

@@ -14,7 +14,7 @@ export function releaseRepository(name: ReleaseName): string {
     return `${name.registry}/${name.imageTag}`;
 }
 
-export function releaseTag(name: ReleaseName): string {
+export function releaseTag(name: Pick<ReleaseName, "vllmVersion" | "imageSuffix">): string {
     return `${name.vllmVersion}${name.imageSuffix}`;
 }
 

@@ -102,7 +102,7 @@ function noun(type: string): string {
 }
 
 /** Known later, or with something in it that is: `{ pool: output }` is as good an input as an Output of all of it. */
-function isEventual(value: unknown): boolean {
+export function isEventual(value: unknown): boolean {
     if (pulumi.Output.isInstance(value) || value instanceof Promise) {
         return true;
     }

@@ -10,6 +10,7 @@ import { digestOf, onceExpected } from "../image/outcome";
 import { registryHost, releaseRepository, releaseTag } from "../image/reference";
 import { assetsFolder } from "../internal/assets";
 import { inputName, problemLine, refuse } from "../internal/errors";
+import { mapInput } from "../internal/mapInput";
 import { Gh200Node } from "../node/gh200Node";
 import type { Gh200NodeArgs } from "../node/gh200NodeArgs";
 import { type PlannedNode, planNode } from "../node/planNode";
@@ -114,14 +115,15 @@ export class CmmPlatform extends pulumi.ComponentResource {
         const { transform = {}, ...options } = opts;
         const platform = settlePlatform(args);
         refuseOpenPoints(platform);
-        const { address, username, password } = args.registry;
+        const { registry } = platform;
+        const { username, password } = registry;
         super(
             "gh200-vllm:index:CmmPlatform",
             name,
             {},
             pulumi.mergeOptions(options, {
                 transformations: [
-                    ...imageCredentials({ address: registryHost(address), username, password }),
+                    ...imageCredentials({ address: mapInput(registry.address, registryHost), username, password }),
                     ...registryFirst(`CmmPlatform ${name}/registry`, platform),
                 ],
             }),
@@ -141,7 +143,7 @@ export class CmmPlatform extends pulumi.ComponentResource {
         const server =
             node === undefined || args.serving === undefined
                 ? undefined
-                : serve(this, name, { ...node, serving: args.serving, registry: args.registry, images, built: use === undefined, transform: transform.server });
+                : serve(this, name, { ...node, serving: args.serving, registry, images, built: use === undefined, transform: transform.server });
         parts.set(this, { ...made, node: node?.component, server });
         const none = pulumi.output<string[]>([]);
         const outputs = {
@@ -196,7 +198,7 @@ function serve(parent: CmmPlatform, name: string, { component: node, planned, se
             hostReserveMiB: node.headroomMiB,
             pinnedMiB: planned.node.pinnedMiB,
             ...(cached && { lmcacheUrl: pulumi.output(serving.namespace ?? "vllm").apply((namespace) => lmcacheUrl(`${name}-lmcache`, namespace)) }),
-            registryHost: registryHost(registry.address),
+            registryHost: mapInput(registry.address, registryHost),
             pullUsername: registry.pullUsername ?? registry.username,
             pullPassword: registry.pullUsername === undefined ? registry.password : registry.pullPassword,
         },
@@ -232,8 +234,8 @@ interface Images {
 function buildImages(parent: CmmPlatform, name: string, args: SettledPlatform): Images {
     const { image, stages: stageArgs } = args;
     const builder = new RemoteBuilder(`${name}-builder`, args.builder, { parent });
-    const release = releaseRepository({ ...image, registry: args.registry.address });
-    const repository = `${release}-stages`;
+    const release = mapInput(args.registry.address, (registry) => releaseRepository({ ...image, registry }));
+    const repository = mapInput(release, (name) => `${name}-stages`);
     const sources = resolveSources(args.sources);
     const recipes = assetsFolder("vllm");
     const shared = {
@@ -253,7 +255,7 @@ function buildImages(parent: CmmPlatform, name: string, args: SettledPlatform): 
         BASE_NAME: withoutLocalPort(image.base.name),
         CUDA_ARCH_LIST: image.cudaArchList,
         // Who may push there decides what is deployed: no other domain of trust has these caches, and a renamed stack keeps them.
-        COMPILE_DOMAIN: withoutLocalPort(release),
+        COMPILE_DOMAIN: mapInput(release, withoutLocalPort),
     };
     const sourceContexts = Object.fromEntries(Object.entries(sources).map(([key, source]) => [key, source.path ?? gitContext(source)]));
     const plan = plannedStages(stageArgs);
@@ -361,7 +363,7 @@ function buildImages(parent: CmmPlatform, name: string, args: SettledPlatform): 
             imageRef,
             digest: cmm.digest,
             repository: release,
-            tag: releaseTag({ ...image, registry: args.registry.address }),
+            tag: releaseTag(image),
             sourceDateEpoch: commonArgs.SOURCE_DATE_EPOCH,
             allowDowngrade: args.rollback ?? false,
             username: args.registry.username,

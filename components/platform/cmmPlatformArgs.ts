@@ -3,7 +3,8 @@ import { z } from "zod";
 import type { RemoteBuilderArgs } from "../builder/remoteBuilder";
 import { isDigestReference, isRegistryAddress, isRepositoryPath, isTaggedReference, namesHost } from "../image/reference";
 import { inputName, type Problem, refuse } from "../internal/errors";
-import { zodProblems } from "../internal/resolve";
+import { mapInput } from "../internal/mapInput";
+import { isEventual, zodProblems } from "../internal/resolve";
 import type { GitTokens } from "../internal/gitAuth";
 import type { Gh200NodeArgs } from "../node/gh200NodeArgs";
 import type { ServingArgs } from "../serving/vllmServerArgs";
@@ -14,8 +15,11 @@ import { stageTable } from "../stages/table";
 
 /** Where images are pushed to and pulled from. */
 export interface RegistryArgs {
-    /** Registry host and namespace that images are pushed below, e.g. `atl.vultrcr.com/vllm`. */
-    address: string;
+    /**
+     * Registry host and namespace that images are pushed below, e.g. `atl.vultrcr.com/vllm`; also of a registry that the same program makes.
+     * With `pullUsername` or `image.use` it must be known when the program is written, since the registry is asked before anything is made.
+     */
+    address: pulumi.Input<string>;
     /** User who may push and pull. Default: none. */
     username?: string;
     /** That user's password; secret. Default: none. */
@@ -147,23 +151,30 @@ const folder = z
     .min(1)
     .refine((path) => !path.startsWith("/"), { error: "is absolute; accepted: a folder relative to the program" });
 
-export const registrySchema = z
-    .strictObject({
-        address: z
-            .string()
-            // Neither a scheme nor a user: the password is a key of its own, and an address is shown.
-            .refine(isRegistryAddress, { error: "is no registry and namespace; accepted: HOST/NAMESPACE", abort: true })
-            .refine(namesHost, {
-                error: "names no host, so that Docker Hub would be asked; accepted: HOST/NAMESPACE with a dot or a port in HOST, or docker.io/NAMESPACE",
-            })
-            .meta({ description: "Registry host and namespace.", source: "source document" }),
-        username: z.string().optional().meta({ description: "User who may push and pull." }),
-        pullUsername: z.string().min(1).optional().meta({ description: "User whom the pods pull as, who may not push; username where absent." }),
+const registryAddress = z
+    .string()
+    // Neither a scheme nor a user: the password is a key of its own, and an address is shown.
+    .refine(isRegistryAddress, { error: "is no registry and namespace; accepted: HOST/NAMESPACE", abort: true })
+    .refine(namesHost, {
+        error: "names no host, so that Docker Hub would be asked; accepted: HOST/NAMESPACE with a dot or a port in HOST, or docker.io/NAMESPACE",
     })
-    .refine(({ username, pullUsername }) => pullUsername === undefined || pullUsername !== username, {
-        path: ["pullUsername"],
-        error: "is the user who pushes; accepted: a user who may pull alone",
-    });
+    .meta({ description: "Registry host and namespace.", source: "source document" });
+
+const registryWith = <A extends z.ZodType>(address: A) =>
+    z
+        .strictObject({
+            address,
+            username: z.string().optional().meta({ description: "User who may push and pull." }),
+            pullUsername: z.string().min(1).optional().meta({ description: "User whom the pods pull as, who may not push; username where absent." }),
+        })
+        .refine(({ username, pullUsername }) => pullUsername === undefined || pullUsername !== username, {
+            path: ["pullUsername"],
+            error: "is the user who pushes; accepted: a user who may pull alone",
+        });
+
+export const registrySchema = registryWith(registryAddress);
+/** Of an address that is known only later, and checked then. */
+const laterRegistrySchema = registryWith(z.unknown());
 
 export const imageSchema = z.strictObject({
     base: z
@@ -279,13 +290,14 @@ export interface SettledPlatform extends Omit<CmmPlatformArgs, "builder" | "imag
 /** Checks what decides which resources there are, all of it at once. The components below check the rest. */
 export function settlePlatform(args: CmmPlatformArgs): SettledPlatform {
     const { password: _, pullPassword, ...registry } = args.registry;
+    const later = isEventual(registry.address);
     const image = imageSchema.safeParse(args.image ?? {});
     const sources = sourcesSchema.safeParse(args.sources ?? {});
     const stages = stagesSchema.safeParse(args.stages ?? (image.data?.use === undefined ? {} : { builderMemoryGiB: 10, builderCores: 1 }));
     refuse([
-        ...zodProblems("registry", registrySchema.safeParse(registry).error, registry),
+        ...zodProblems("registry", (later ? laterRegistrySchema : registrySchema).safeParse(registry).error, registry),
         ...pullPasswordProblems(registry, pullPassword !== undefined),
-        ...otherRegistryProblems(registry, image.data?.use),
+        ...(later ? unaskedProblems(registry, image.data?.use) : otherRegistryProblems(registry.address as string, image.data?.use)),
         ...zodProblems("image", image.error, args.image),
         ...zodProblems("sources", sources.error, args.sources),
         ...zodProblems("stages", stages.error, args.stages),
@@ -293,7 +305,14 @@ export function settlePlatform(args: CmmPlatformArgs): SettledPlatform {
             ? [{ path: "node", wrong: "is missing, and serving needs one to run on", accepted: "egmEnabled and coherentMode of the node at least" }]
             : []),
     ]);
-    return { ...args, builder: args.builder ?? {}, image: image.data!, sources: sources.data!, stages: stages.data! };
+    return {
+        ...args,
+        builder: args.builder ?? {},
+        registry: { ...args.registry, address: mapInput(registry.address, checkedAddress) },
+        image: image.data!,
+        sources: sources.data!,
+        stages: stages.data!,
+    };
 }
 
 /** A user and a password are two inputs, the second a secret: neither stands for anything alone. */
@@ -305,8 +324,26 @@ function pullPasswordProblems({ pullUsername: value }: RegistryArgs, given: bool
     return given ? [] : [{ path, value, wrong: "has no password", accepted: "registryPullPassword, a secret of the stack, or registry.pullPassword" }];
 }
 
+function checkedAddress(address: string): string {
+    const path = inputName("registry.address");
+    refuse(zodProblems(path, registryAddress.safeParse(address).error, address));
+    return address;
+}
+
+/** What an update asks the registry before it makes anything, which may be that registry. */
+function unaskedProblems({ pullUsername }: RegistryArgs, use: string | undefined): Problem[] {
+    return Object.entries({ "registry.pullUsername": pullUsername, "image.use": use })
+        .filter(([, given]) => given !== undefined)
+        .map(([asks, value]) => ({
+            path: inputName(asks),
+            value,
+            wrong: "is asked for at the registry before anything is made, and registry.address is known only later",
+            accepted: "with registry.address as text: HOST/NAMESPACE",
+        }));
+}
+
 /** What is deployed comes from where builds are pushed: whom the approver trusts with that registry, and nobody else. */
-function otherRegistryProblems({ address }: RegistryArgs, use: string | undefined): Problem[] {
+function otherRegistryProblems(address: string, use: string | undefined): Problem[] {
     return use === undefined || use.startsWith(`${address}/`)
         ? []
         : [{ path: inputName("image.use"), value: use, wrong: "is of another registry than builds are pushed to", accepted: `an image below ${address}` }];

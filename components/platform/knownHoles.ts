@@ -1,17 +1,17 @@
 import * as fs from "node:fs";
 import * as path from "node:path";
-import { isLoopbackRegistry } from "../image/reference";
 import { assetsFolder } from "../internal/assets";
 import { type Installed, knownHoleLines, lockedPackages } from "../rules/advisories";
 import { dockerfileFacts } from "../rules/dockerfile";
 import type { SettledPlatform } from "./cmmPlatformArgs";
+import { isOwnRegistry } from "./openPoints";
 
 /** Build arguments of the Dockerfile that say which release is compiled. */
 const releases: Record<string, string> = { VLLM_RELEASE: "vllm", LMCACHE_RELEASE: "lmcache" };
 
 /** The known holes of what a platform builds, a line for each version; none of stand-ins on this machine, nor of an image that others built. */
 export function knownHoles({ registry, image, stages }: SettledPlatform): string[] {
-    return image.use !== undefined || isLoopbackRegistry(registry.address) ? [] : knownHoleLines(installedBy(stages.locks));
+    return image.use !== undefined || isOwnRegistry(registry.address) ? [] : knownHoleLines(installedBy(stages.locks));
 }
 
 /** vLLM, LMCache and what is locked beside them, each version once. */

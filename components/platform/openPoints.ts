@@ -55,15 +55,20 @@ export function refuseOpenPoints(args: SettledPlatform): void {
     }
 }
 
-function servingPoints(args: SettledPlatform): Problem[] {
-    if (!args.serving?.acceptStandIn || isLoopbackRegistry(args.registry.address)) {
+/** Whether a registry is this machine's own, as a sandbox's is; one that is made with the program is not. */
+export function isOwnRegistry(address: pulumi.Input<string>): boolean {
+    return typeof address === "string" && isLoopbackRegistry(address);
+}
+
+function servingPoints({ serving, registry: { address } }: SettledPlatform): Problem[] {
+    if (!serving?.acceptStandIn || isOwnRegistry(address)) {
         return [];
     }
     return [
         {
             path: inputName("serving.acceptStandIn"),
             value: true,
-            wrong: `would run stand-ins from ${args.registry.address}`,
+            wrong: `would run stand-ins from ${typeof address === "string" ? address : "a registry that is known only later"}`,
             accepted: "true only where the registry is this machine's own",
             fix: "remove serving.acceptStandIn",
         },

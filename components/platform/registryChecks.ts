@@ -2,11 +2,12 @@ import * as pulumi from "@pulumi/pulumi";
 import { adoptedProblems } from "../image/adopted";
 import { previewLooks } from "../image/collected";
 import { pullCredentialProblems } from "../image/pullCredential";
-import { isLoopbackRegistry, releaseReference } from "../image/reference";
+import { releaseReference } from "../image/reference";
 import type { RegistryCredentials } from "../image/registryClient";
 import { inputName, type Problem, problemLine, refuse } from "../internal/errors";
 import { inContext } from "../internal/inContext";
 import type { SettledPlatform } from "./cmmPlatformArgs";
+import { isOwnRegistry } from "./openPoints";
 
 /**
  * A hook for everything that an update makes or changes: it asks the registry once what decides whether the update may begin, so that
@@ -33,7 +34,7 @@ export async function warnOfRegistry(component: pulumi.Resource, platform: Settl
 /** Pods that pull with what pushes, where whoever reads their secret is not whoever started the update. */
 export function pushingPodsWarning({ registry, serving }: SettledPlatform): Problem[] {
     const another = registry.pullUsername !== undefined || serving?.existingPullSecret !== undefined;
-    return serving === undefined || registry.username === undefined || another || isLoopbackRegistry(registry.address)
+    return serving === undefined || registry.username === undefined || another || isOwnRegistry(registry.address)
         ? []
         : [
               {
@@ -49,8 +50,8 @@ function asksRegistry({ registry, image }: SettledPlatform): boolean {
 }
 
 async function registryProblems({ registry, image, rollback }: SettledPlatform): Promise<Problem[]> {
-    const { address, username, password, pullUsername, pullPassword } = registry;
-    const [pushWord, pullWord] = await resolved(pulumi.all([password, pullPassword]));
+    const { username, password, pullUsername, pullPassword } = registry;
+    const [address, pushWord, pullWord] = await resolved(pulumi.all([registry.address, password, pullPassword]));
     const release = { ...image, registry: address };
     // LMCache's image lies with the stages.
     const built = [release, { ...release, imageTag: `${image.imageTag}-stages` }].map(releaseReference);

@@ -8,7 +8,7 @@ import { inputName } from "../../components/internal/errors";
 import { CmmPlatform } from "../../components/platform/cmmPlatform";
 import type { CmmPlatformArgs } from "../../components/platform/cmmPlatformArgs";
 import { TestRepository } from "../support/gitServer";
-import { imageType, mockDigest, record, type Recorder, type Registration, unknown, valueOf } from "../support/mocks";
+import { imageType, mockDigest, record, type Recorder, type Registration, unknown, unknownOutput, valueOf } from "../support/mocks";
 import { baseDigest, commit, settledPlatform } from "../support/platform";
 import { programs } from "../support/program";
 import { laterRefusal, refusal } from "../support/refusal";
@@ -406,6 +406,58 @@ test("its outputs say what is deployed, from what, and what the memory is promis
     expect(await valueOf(stageDigests)).toEqual(Object.fromEntries([...stages, "build-managed-alloc"].map((stage) => [stage, mockDigest(`gh200-${stage}`)])));
     expect(await valueOf(endpoint)).toBe("http://gh200-vllm.vllm.svc:8000");
     expect((await valueOf(memoryPlan))[0]).toMatch(/^profile driver: Linux sees 478\.6 GiB/);
+});
+
+describe("a registry that the same program makes", () => {
+    const address = "registry.example.com:5000/team";
+    const registry = { address: pulumi.output(address), username: "pusher", password: "word" };
+    const made = (name: string, of = recorder) => of.only(imageType, name).inputs;
+
+    test("is where every image goes, and where the pods pull from, as if it had been named", async () => {
+        const { releaseRef } = platform({ registry });
+        await recorder.settled();
+        const asOutput = recorder;
+        expect(await valueOf(releaseRef)).toBe(`${address}/gh200-vllm-cmm:cmm-cmm`);
+        expect(JSON.stringify(recorder.only("kubernetes:core/v1:Secret", "gh200-vllm-pull").inputs)).toContain("registry.example.com:5000");
+        recorder = await record();
+        platform({ registry: { ...registry, address } });
+        await recorder.settled();
+        for (const name of images()) {
+            expect(made(name, asOutput), name).toEqual(made(name));
+        }
+        expect(asOutput.mostAtOnce(imageType)).toBe(1);
+    });
+
+    test("is unknown in a preview until it is made, and the whole plan is there", async () => {
+        vi.spyOn(pulumi.log, "warn").mockResolvedValue();
+        recorder = await record({ preview: true });
+        platform({ registry: { ...registry, address: unknownOutput<string>() } });
+        await recorder.settled();
+        expect(images()).toEqual(images(whole));
+        expect(made("gh200-build-vllm").tags).toEqual([unknown]);
+        expect(recorder.ofType("kubernetes:apps/v1:Deployment")).toHaveLength(1);
+        expect(JSON.stringify(recorder.registrations)).not.toContain("toJSON");
+    });
+
+    test("is refused once it is known to be none", async () => {
+        expect(await laterRefusal(() => platform({ registry: { ...registry, address: pulumi.output("team") } }))).toEqual([
+            expect.stringContaining("registry.address: team: is no registry and namespace; accepted: HOST/NAMESPACE"),
+        ]);
+    });
+
+    test("is refused where an update would ask it before it makes anything, or would run stand-ins from it", () => {
+        const use = `${address}/a@${mockDigest("there")}`;
+        const asked = { ...registry, pullUsername: "puller", pullPassword: "word" };
+        expect(refusal(() => platform({ registry: asked, image: { ...image, use } }))).toEqual(
+            [`registry.pullUsername: puller`, `image.use: ${use.slice(0, 77)}...`].map(
+                (head) =>
+                    `${head}: is asked for at the registry before anything is made, and registry.address is known only later; accepted: with registry.address as text: HOST/NAMESPACE`,
+            ),
+        );
+        expect(refusal(() => platform({ registry, serving: { ...settledPlatform().serving!, acceptStandIn: true } }))).toEqual([
+            expect.stringMatching(/^serving\.acceptStandIn: true: would run stand-ins from a registry that is known only later; /),
+        ]);
+    });
 });
 
 describe("what a platform is made of", () => {
