@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { builtImages, LiveSandbox, type Machine } from "./liveSandbox";
 import { localCheckout, PrivateSource } from "./ownSources";
 import type { Answer } from "./programCopy";
+import { repositoryRoot } from "../support/stackFile";
 
 // Sources of the user's own: one that needs a token, one that is edited. Its tests in order: each starts from what the one before left.
 const MINUTE = 60_000;
@@ -84,6 +85,37 @@ describe("a source that somebody is changing", () => {
             ok(await machine.upWith(config()));
             expect((await machine.outputs()).deployRef).not.toMatch(/-stages@/);
             expect(await releasedLabel("ai.vllm.gh200.source.lmcache")).toBe(committed);
+            ok(await machine.up());
+        },
+        20 * MINUTE,
+    );
+});
+
+describe("a stage of the team's own", () => {
+    test(
+        "is built first, alone, and vLLM finds its plug-in in the pod",
+        async () => {
+            fs.cpSync(path.join(repositoryRoot, "examples/eighth-stage/plugin"), path.join(machine.program.folder, "plugin"), { recursive: true });
+            const config = machine.configOf((sections) =>
+                Object.assign(sections["gh200-vllm:stages"]!, { additional: { "build-plugin": { dockerfile: "plugin/Dockerfile" } }, order: ["build-plugin"] }),
+            );
+            const { output } = ok(await machine.upWith(config));
+            const built = builtImages(output);
+            expect(built).toEqual(expect.arrayContaining(["gh200-build-plugin", "gh200-additional", "gh200-image"]));
+            // The seven stand as they were.
+            expect(built.filter((name) => name.startsWith("gh200-build-"))).toEqual(["gh200-build-plugin"]);
+            expect(output).toContain("stage 1 of 8, build-plugin");
+            const [pod] = (
+                JSON.parse(sandbox.kubectl("get", "pods", "--namespace=vllm", "--field-selector=status.phase=Running", "--output=json")) as {
+                    items: { metadata: { name: string } }[];
+                }
+            ).items;
+            const found = "import importlib.metadata as m; print([e.value for e in m.entry_points(group='vllm.general_plugins')])";
+            expect(sandbox.kubectl("exec", pod!.metadata.name, "--namespace=vllm", "--", "python3", "-c", found)).toContain("team_plugin:register");
+            fs.appendFileSync(path.join(machine.program.folder, "plugin/Dockerfile"), "\nRUN false\n");
+            const failed = await machine.upWith(config);
+            expect(failed.status).not.toBe(0);
+            expect(failed.output).toContain("gh200-build-plugin");
             ok(await machine.up());
         },
         20 * MINUTE,
