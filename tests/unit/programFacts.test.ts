@@ -68,6 +68,16 @@ describe("the files of a program", () => {
         expect(named()).toContain(wanted);
     });
 
+    test("hold nothing that a pipeline or a command writes beside the program, by a word of a comment or otherwise", () => {
+        const files = ["Pulumi.yaml", "package.json", "tsconfig.json", "tsconfig.pulumi.json"];
+        write(Object.fromEntries(files.map((file) => [file, fs.readFileSync(path.join(repositoryRoot, file), "utf8")])));
+        const before = factsDigest(programFacts(folder()));
+        const written = ["preview.md", "preview.json", "preview/preview.md", "preview/preview.json", ".gh200/failures/a.md"];
+        write(Object.fromEntries(written.map((file) => [file, "{}"])));
+        expect(named().filter((file) => written.includes(file))).toEqual([]);
+        expect(factsDigest(programFacts(folder()))).toBe(before);
+    });
+
     test("tell a link by where it leads and by what it leads to", () => {
         write({ "outside/a.ts": "1" });
         fs.mkdirSync(at("tools"));
