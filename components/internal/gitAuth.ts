@@ -1,5 +1,6 @@
 import * as pulumi from "@pulumi/pulumi";
 import { isLoopbackRegistry } from "../image/reference";
+import { mapInput } from "./mapInput";
 
 /** Access tokens by the host of a git address, `HOST` or `HOST:PORT`; secret. */
 export type GitTokens = Record<string, string>;
@@ -11,28 +12,30 @@ export type GitTokens = Record<string, string>;
  * A value with a space in it is a whole Authorization header; any other is a token, which BuildKit
  * sends as the password of Basic authentication.
  */
-export function gitSecrets(tokens: pulumi.Input<GitTokens> | undefined, locations: readonly unknown[]) {
-    const hosts = [...new Set(locations.flatMap(gitHost))].sort();
-    if (tokens === undefined || hosts.length === 0) {
+export function gitSecrets(tokens: pulumi.Input<GitTokens> | undefined, locations: readonly pulumi.Input<string>[]) {
+    if (tokens === undefined) {
         return {};
     }
-    const secrets = pulumi.secret(
-        pulumi
-            .output(tokens)
-            .apply((known) =>
-                Object.fromEntries(
-                    hosts
-                        .filter((host) => known[host] !== undefined)
-                        .map((host) => [`${known[host]!.includes(" ") ? "GIT_AUTH_HEADER" : "GIT_AUTH_TOKEN"}.${host}`, known[host]!]),
-                ),
-            ),
+    const hosts = mapInput(locations as pulumi.Input<string[]>, (known) => [...new Set(known.flatMap(gitHost))].sort());
+    return Array.isArray(hosts) && hosts.length === 0
+        ? {}
+        : {
+              secrets: pulumi.secret(pulumi.all([tokens, hosts]).apply(([known, asked]) => secretsOf(known, asked))),
+              ignoreSecretsInDiffCalculation: mapInput(hosts, (asked) => asked.flatMap((host) => [`GIT_AUTH_HEADER.${host}`, `GIT_AUTH_TOKEN.${host}`])),
+          };
+}
+
+function secretsOf(tokens: GitTokens, hosts: readonly string[]): Record<string, string> {
+    return Object.fromEntries(
+        hosts
+            .filter((host) => tokens[host] !== undefined)
+            .map((host) => [`${tokens[host]!.includes(" ") ? "GIT_AUTH_HEADER" : "GIT_AUTH_TOKEN"}.${host}`, tokens[host]!]),
     );
-    return { secrets, ignoreSecretsInDiffCalculation: hosts.flatMap((host) => [`GIT_AUTH_HEADER.${host}`, `GIT_AUTH_TOKEN.${host}`]) };
 }
 
 /** Hosts that may be told a token: over plain http it would be everybody's on the way, so there only this machine is one. */
-function gitHost(location: unknown): string[] {
-    if (typeof location !== "string" || !URL.canParse(location)) {
+function gitHost(location: string): string[] {
+    if (!URL.canParse(location)) {
         return [];
     }
     const { protocol, host } = new URL(location);

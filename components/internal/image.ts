@@ -8,9 +8,10 @@ import { builtForArgument } from "../builder/control";
 import { lookInPreview } from "../image/collected";
 import { materialise } from "./contexts";
 import { sliceDockerfile } from "./dockerfile";
-import { refuse } from "./errors";
+import { type Problem, refuse } from "./errors";
 import { contextAddressProblems } from "../rules/gitAddress";
 import { gitSecrets, type GitTokens } from "./gitAuth";
+import { mapInput } from "./mapInput";
 
 /** Everything that decides one image, before Pulumi's names for it. */
 export interface ImageSpec {
@@ -103,7 +104,7 @@ function buildInputs(spec: ImageSpec) {
         buildArgs: pick(spec.buildArgs, slice.args),
         ...gitSecrets(
             spec.gitTokens,
-            named.map(([key]) => spec.namedContexts[key]),
+            named.map(([key]) => spec.namedContexts[key]!),
         ),
         platforms: [pulumi.output(spec.builder.platform) as pulumi.Output<dockerBuild.Platform>],
         push: false,
@@ -128,14 +129,18 @@ function imageOptions(name: string, spec: ImageSpec, opts: ChildOptions): pulumi
 
 /** A folder's files that are read are copied to a path that their content names; an address is used as it is. */
 function contextLocation(name: string, location: pulumi.Input<string>, paths: readonly string[]): pulumi.Input<string> {
-    if (typeof location !== "string") {
-        return location;
-    }
-    if (location.includes("://")) {
-        refuse(contextAddressProblems(`namedContexts.${name}`, location));
-        return location;
-    }
-    return materialise(location, paths);
+    const path = `namedContexts.${name}`;
+    return typeof location === "string" && !location.includes("://")
+        ? materialise(location, paths)
+        : mapInput(location, (address) => {
+              refuse(address.includes("://") ? contextAddressProblems(path, address) : laterFolderProblems(path, address));
+              return address;
+          });
+}
+
+function laterFolderProblems(path: string, value: string): Problem[] {
+    const wrong = "is a folder that is known only later, and its files are hashed when the program is written";
+    return [{ path, value, wrong, accepted: "a folder as text, or an output that is an address" }];
 }
 
 /** An argument that no stage of the slice declares must not rebuild it. */

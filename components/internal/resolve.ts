@@ -50,11 +50,15 @@ export function zodProblems(path: string, error: z.ZodError | undefined, value: 
             }));
         }
         const found = at(value, issue.path);
+        const where = [path, ...issue.path].join(".");
+        if (pulumi.Output.isInstance(found)) {
+            return [{ path: where, wrong: "is known only later", accepted: "a value that is known when the program is written" }];
+        }
         const { wrong, accepted } = sentence(issue);
         const missing = found === undefined;
         return [
             {
-                path: [path, ...issue.path].join("."),
+                path: where,
                 value: found,
                 wrong: missing ? "is missing" : wrong,
                 ...(accepted !== undefined && { accepted }),

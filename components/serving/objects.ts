@@ -1,7 +1,7 @@
 import type { types } from "@pulumi/kubernetes";
 import type { Input, Output } from "@pulumi/pulumi";
 import { selectorLabels, vllmPort } from "./manifests";
-import type { AutoscalingArgs, RouteArgs } from "./vllmServerArgs";
+import type { ResolvedVllmServer } from "./vllmServerArgs";
 
 /*
  * The objects around a vLLM pod, from resolved values. Those of other projects' kinds are plain: their
@@ -99,7 +99,7 @@ export function serviceMonitorSpec(name: string): object {
 }
 
 /** KEDA's ScaledObject (keda.sh/v1alpha1) on vLLM's own queue; CPU and memory say nothing about it. */
-export function scaledObjectSpec(name: string, namespace: string, scaling: Required<AutoscalingArgs>): object {
+export function scaledObjectSpec(name: string, namespace: string, scaling: NonNullable<ResolvedVllmServer["autoscaling"]>): object {
     return {
         scaleTargetRef: { name },
         minReplicaCount: scaling.minReplicas,
@@ -120,7 +120,7 @@ export function scaledObjectSpec(name: string, namespace: string, scaling: Requi
 }
 
 /** Gateway API's HTTPRoute (v1). The Gateway's listener has the certificate. */
-export function routeSpec(name: string, route: Required<RouteArgs>): object {
+export function routeSpec(name: string, route: NonNullable<ResolvedVllmServer["route"]>): object {
     return {
         parentRefs: [{ name: route.gateway, namespace: route.gatewayNamespace, sectionName: route.sectionName }],
         hostnames: [route.hostname],

@@ -51,25 +51,25 @@ export interface TolerationArgs {
 /** Scaling through KEDA on requests that wait. */
 export interface AutoscalingArgs {
     /** Fewest replicas. */
-    minReplicas: number;
+    minReplicas: pulumi.Input<number>;
     /** Most replicas: GPUs that there are. */
-    maxReplicas: number;
+    maxReplicas: pulumi.Input<number>;
     /** Address of Prometheus, e.g. `http://prometheus.monitoring:9090`. */
-    prometheusAddress: string;
+    prometheusAddress: pulumi.Input<string>;
     /** Waiting requests of one replica that bring the next. Default: 5. */
-    waitingRequests?: number;
+    waitingRequests?: pulumi.Input<number>;
 }
 
 /** A Gateway API route to the API. */
 export interface RouteArgs {
     /** Name of the Gateway. */
-    gateway: string;
+    gateway: pulumi.Input<string>;
     /** Its namespace. */
-    gatewayNamespace: string;
+    gatewayNamespace: pulumi.Input<string>;
     /** Host name of the API. */
-    hostname: string;
+    hostname: pulumi.Input<string>;
     /** Listener of the Gateway that has the certificate. Default: `https`. */
-    sectionName?: string;
+    sectionName?: pulumi.Input<string>;
 }
 
 /** What is served and how, whatever the image and the node are. */

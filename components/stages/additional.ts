@@ -1,8 +1,10 @@
 import * as fs from "node:fs";
 import * as path from "node:path";
+import type * as pulumi from "@pulumi/pulumi";
 import { z } from "zod";
 import { contextsFolder } from "../internal/contexts";
 import { inputName, type Problem } from "../internal/errors";
+import { isEventual } from "../internal/resolve";
 import { stageTable, type StageFacts } from "./table";
 
 /**
@@ -16,10 +18,10 @@ export interface AdditionalStageArgs {
     target?: string;
     /** Folder that its COPY and ADD read from, relative to the program. Default: the Dockerfile's. */
     context?: string;
-    /** Named contexts by name: a folder relative to the program, or `https://REPOSITORY.git#COMMIT`. Default: none. */
-    namedContexts?: Record<string, string>;
+    /** Named contexts by name: a folder relative to the program, `https://REPOSITORY.git#COMMIT`, or `docker-image://REPOSITORY@DIGEST`. Default: none. */
+    namedContexts?: Record<string, pulumi.Input<string>>;
     /** Build arguments, beside BASE_IMAGE, CUDA_ARCH_LIST, SOURCE_DATE_EPOCH and MAX_JOBS, which it is given where it declares them. Default: none. */
-    buildArgs?: Record<string, string>;
+    buildArgs?: Record<string, pulumi.Input<string>>;
     /** What it delivers, as a person would say it. Default: its name. */
     delivers?: string;
     /** Peak resident memory of one compile job, GiB; it bounds MAX_JOBS. Default: 0, for a stage that compiles nothing. */
@@ -28,14 +30,19 @@ export interface AdditionalStageArgs {
     minutes?: number;
 }
 
+/** An Output is known later. */
+const text = z.any().refine((value) => typeof value === "string" || isEventual(value), { error: "is no string; accepted: a string" }) as z.ZodType<
+    pulumi.Input<string>
+>;
+
 const relative = z.string().refine((text) => !path.isAbsolute(text), { error: "is absolute; accepted: a path relative to the program" });
 
 export const additionalStageSchema = z.strictObject({
     dockerfile: relative.meta({ description: "Path of its Dockerfile." }),
     target: z.string().optional().meta({ description: "Stage of it that leaves wheels in / or /wheels; its name where absent." }),
     context: relative.optional().meta({ description: "Folder that its COPY and ADD read from; the Dockerfile's where absent." }),
-    namedContexts: z.record(z.string(), z.string()).default({}).meta({ description: "Named contexts: folders, or git addresses with a commit." }),
-    buildArgs: z.record(z.string(), z.string()).default({}).meta({ description: "Further build arguments." }),
+    namedContexts: z.record(z.string(), text).default({}).meta({ description: "Named contexts: folders, or git addresses with a commit." }),
+    buildArgs: z.record(z.string(), text).default({}).meta({ description: "Further build arguments." }),
     delivers: z.string().optional().meta({ description: "What it delivers, as a person would say it." }),
     memoryPerJobGiB: z.number().nonnegative().default(0).meta({ description: "Peak memory of one compile job; 0 where nothing is compiled.", unit: "GiB" }),
     minutes: z.number().positive().default(1).meta({ description: "Minutes that it is expected to take.", unit: "min" }),

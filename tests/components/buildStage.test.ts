@@ -2,8 +2,9 @@ import * as fs from "node:fs";
 import * as pulumi from "@pulumi/pulumi";
 import { beforeEach, describe, expect, test } from "vitest";
 import { BuildStage, type BuildStageArgs } from "../../components/stages/buildStage";
-import { imageType, mockDigest, record, type Recorder, unknown, valueOf } from "../support/mocks";
+import { imageType, mockDigest, record, type Recorder, unknown, unknownOutput, valueOf } from "../support/mocks";
 import { builder, programs } from "../support/program";
+import { laterRefusal } from "../support/refusal";
 
 const program = programs();
 const stageType = "gh200-vllm:index:BuildStage";
@@ -33,6 +34,40 @@ async function inputs(overrides: Partial<BuildStageArgs> = {}) {
     await recorder.settled();
     return recorder.only(imageType, "lmcache").inputs;
 }
+
+describe("contexts and arguments that are known only later", () => {
+    const address = `https://git.example.com/lmcache.git#${revision}`;
+    const later = { "src-lmcache": pulumi.output(address), wheelhouse: "wheels" };
+
+    test("arrive as if they had been named, and a private source with its token", async () => {
+        const found = await inputs({
+            namedContexts: later,
+            buildArgs: { MAX_JOBS: pulumi.output("31") },
+            gitTokens: { "git.example.com": "hunter2", "other.example.com": "hunter3" },
+        });
+        expect(found.context).toMatchObject({ named: { "src-lmcache": { location: address } } });
+        expect(found.buildArgs).toMatchObject({ MAX_JOBS: "31" });
+        expect(found.secrets).toEqual({ secret: { "GIT_AUTH_TOKEN.git.example.com": "hunter2" } });
+        expect(found.ignoreSecretsInDiffCalculation).toEqual(["GIT_AUTH_HEADER.git.example.com", "GIT_AUTH_TOKEN.git.example.com"]);
+    });
+
+    test("are unknown in a preview, and nothing else of the image is", async () => {
+        recorder = await record({ preview: true });
+        const found = await inputs({ namedContexts: { ...later, "src-lmcache": unknownOutput() }, buildArgs: { MAX_JOBS: unknownOutput() } });
+        expect(found.context).toMatchObject({ named: { "src-lmcache": { location: unknown }, wheelhouse: { location: expect.any(String) as string } } });
+        expect(found.buildArgs).toMatchObject({ MAX_JOBS: unknown, BUILT_FOR: "gh200-vllm/test" });
+        expect(found.target).toBe("build-lmcache");
+    });
+
+    test.each([
+        ["wheels", "is a folder that is known only later, and its files are hashed when the program is written; accepted: a folder as text, or an output"],
+        ["http://git.example.com/a.git#main", "is no git address; accepted: "],
+    ])("are held to the same: %s", async (location, wrong) => {
+        expect(await laterRefusal(() => stage({ namedContexts: { ...later, "src-lmcache": pulumi.output(location) } }))).toEqual([
+            expect.stringContaining(`namedContexts.src-lmcache: ${location}: ${wrong}`),
+        ]);
+    });
+});
 
 test("a stage is one component with one image, and nothing else", async () => {
     stage();

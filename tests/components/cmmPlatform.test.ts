@@ -231,6 +231,22 @@ describe("a stage that a team adds", () => {
         expect(images().slice(0, 3)).toEqual(["gh200-build-plugin", "gh200-build-vllm", "gh200-build-triton"]);
     });
 
+    test("takes contexts and arguments of other resources, which a preview may not know", async () => {
+        const library = pulumi.interpolate`docker-image://registry.example.com/team/library@${mockDigest("library")}`;
+        const plugin = (LIBRARY: pulumi.Input<string>) => ({
+            "build-plugin": { dockerfile: "library/Dockerfile", namedContexts: { library: LIBRARY }, buildArgs: { LIBRARY } },
+        });
+        writeTree(process.cwd(), { "library/Dockerfile": "FROM scratch AS build-plugin\nARG LIBRARY\nCOPY --from=library / /\n" });
+        const given = () => recorder.only(imageType, "gh200-build-plugin").inputs as { buildArgs: object; context: { named: object } };
+        await added({ additional: plugin(library) });
+        const known = await valueOf(library);
+        expect(given()).toMatchObject({ buildArgs: { LIBRARY: known }, context: { named: { library: { location: known } } } });
+        recorder = await record({ preview: true });
+        await added({ additional: plugin(unknownOutput<string>()) });
+        expect(given()).toMatchObject({ buildArgs: { LIBRARY: unknown }, context: { named: { library: { location: unknown } } } });
+        expect(images()).toContain("gh200-image");
+    });
+
     test("takes the jobs that it is given", async () => {
         await added({ maxJobs: { "build-plugin": 2 } });
         expect(recorder.only(imageType, "gh200-build-plugin").inputs.buildArgs).toMatchObject({ MAX_JOBS: "2" });
@@ -261,6 +277,12 @@ describe("a stage that a team adds", () => {
         ]);
         expect(refusal(() => platform({ stages: { ...stagesArgs, additional: { "build-x": { dockerfile: "/x/Dockerfile" } } } }))).toEqual([
             "stages.additional.build-x.dockerfile: /x/Dockerfile: is absolute; accepted: a path relative to the program",
+        ]);
+        const later = { dockerfile: pulumi.output("Dockerfile") as never, minutes: pulumi.output(1) as never, buildArgs: { JOBS: 2 as never } };
+        expect(refusal(() => platform({ stages: { ...stagesArgs, additional: { "build-x": later } } }))).toEqual([
+            "stages.additional.build-x.dockerfile: is known only later; accepted: a value that is known when the program is written",
+            "stages.additional.build-x.buildArgs.JOBS: 2: is no string; accepted: a string",
+            "stages.additional.build-x.minutes: is known only later; accepted: a value that is known when the program is written",
         ]);
     });
 });

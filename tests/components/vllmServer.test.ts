@@ -55,8 +55,12 @@ test("an Output may stand anywhere in an input, and what a preview does not know
         tolerations: [{ key: pulumi.output("team"), value: "ml" }],
         extraArgs: ["--seed", pulumi.output("7")],
         allowFromNamespaces: [pulumi.output("gateway")],
+        route: { gateway: "public", gatewayNamespace: "gateway", hostname: pulumi.output("llm.example.com") },
+        autoscaling: { minReplicas: 1, maxReplicas: pulumi.output(4), prometheusAddress: pulumi.output("http://prometheus:9090") },
     });
     await recorder.settled();
+    expect(recorder.only(kinds.route, "vllm-route").inputs).toMatchObject({ spec: { hostnames: ["llm.example.com"] } });
+    expect(recorder.only(kinds.scaling, "vllm-scaling").inputs).toMatchObject({ spec: { maxReplicaCount: 4 } });
     expect(pod()).toMatchObject({
         nodeSelector: { pool: "gpu", "kubernetes.io/arch": "arm64" },
         tolerations: [{ key: "nvidia.com/gpu" }, { key: "team", value: "ml", operator: "Equal" }],
