@@ -14,7 +14,8 @@ interface Registered {
 export function hookName(component: pulumi.Resource, what: string): string {
     const path: string[] = [];
     const stack = "pulumi:pulumi:Stack";
-    for (let at: Registered | undefined = component as unknown as Registered; at !== undefined && at.__pulumiType !== stack; at = at.__parentResource) {
+    // In a plug-in the parent of what the program makes is known by its URN alone, which comes later.
+    for (let at: Registered | undefined = component as unknown as Registered; at?.__name !== undefined && at.__pulumiType !== stack; at = at.__parentResource) {
         path.unshift(`${at.__pulumiType.split(":").at(-1)} ${at.__name}`);
     }
     return [...path, what].join("/");

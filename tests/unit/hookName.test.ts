@@ -21,3 +21,8 @@ test("a hook's name is the component's path, which no other component has", () =
     ];
     expect(names).toEqual(["Image vllm/builder", "Release vllm/builder", "Platform one/Image vllm/builder", "Platform two/Image vllm/builder"]);
 });
+
+test("in a plug-in it begins with the component: what the program put it below is an URN alone", () => {
+    const parent = new pulumi.DependencyResource("urn:pulumi:dev::served::pulumi:pulumi:Stack::served-dev");
+    expect(hookName(new Component("Image", "vllm", parent), "builder")).toBe("Image vllm/builder");
+});
