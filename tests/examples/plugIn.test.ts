@@ -1,6 +1,7 @@
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { stageTable } from "../../components/stages/table";
 import { emptyBackend } from "../live/programCopy";
 import { packPackage, temporaryFolder } from "../package/installPackage";
 import { Consumer } from "./consumer";
@@ -105,4 +106,19 @@ test(
         expect(output).not.toMatch(/gh200-vllm:(builder|image|sources)/);
     },
     3 * MINUTE,
+);
+
+test(
+    "an output within a group of inputs reaches what is made: a registry's address, and a build argument of a stage",
+    () => {
+        fs.cpSync(path.join(__dirname, "built"), path.join(consumer.folder, "built"), { recursive: true });
+        const { status, output } = consumer.shell("cd built; pulumi stack init dev; pulumi preview --diff --non-interactive");
+        expect(status, output).toBe(0);
+        expect(output).toMatch(/WHOSE\s*: "team"/);
+        const tags = [...output.matchAll(/\[0\]: "registry\.example\.com\/team\/gh200-vllm-cmm-stages:(build-[a-z-]+)-[0-9a-f]{12}"/g)].map(
+            ([, stage]) => stage,
+        );
+        expect(tags).toEqual([...stageTable.map(({ target }) => target), "build-plugin", "build-managed-alloc"]);
+    },
+    2 * MINUTE,
 );
