@@ -98,9 +98,9 @@ describe("a compile cache that another Dockerfile wrote on the same daemon", () 
             const { status, output } = run("victim", own, found, domain);
             expect(status).not.toBe(0);
             expect(output).toMatch(/planted'?: No such file/);
-            // The same domain's next step does find what the one before left.
-            expect(run("first", own, plant, domain)).toMatchObject({ status: 0 });
-            expect(run("next", own, found, domain)).toMatchObject({ status: 0 });
+            // A domain's next step does find what the one before left. Not the victim's: BuildKit may hold the mount of a step that failed.
+            expect(run("first", own, plant, `${domain}-kept`)).toMatchObject({ status: 0 });
+            expect(run("next", own, found, `${domain}-kept`)).toMatchObject({ status: 0 });
         },
         5 * MINUTE,
     );
