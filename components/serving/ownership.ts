@@ -26,7 +26,9 @@ export function conflictReport(component: pulumi.Resource): pulumi.ErrorHook {
                     path: `${kind} ${metadata?.namespace}/${metadata?.name}`,
                     wrong: `belongs to another stack or component (annotation ${ownerAnnotation})`,
                     accepted: "a name that nobody has in that namespace",
-                    fix: "give this server a namespace or a name of its own",
+                    fix:
+                        "give this server a namespace or a name of its own; what a destroy kept for it under another name: " +
+                        `kubectl -n ${metadata?.namespace} annotate ${kind} ${metadata?.name} ${ownerAnnotation}-`,
                 });
                 await pulumi.log.error(line, component);
             }
