@@ -121,7 +121,9 @@ const mends: Partial<Record<Fault, string>> = {
 };
 
 function lessMemory({ target }: BuildWords): string {
-    return `lower stages.maxJobs${target.startsWith("build-") ? `.${target}` : ""}, or give the builder more memory and say so in stages.builderMemoryGiB`;
+    const more = "give the builder more memory and say so in stages.builderMemoryGiB";
+    // One compiler makes the allocator, and the image is installed by none.
+    return target.startsWith("build-") && target !== "build-managed-alloc" ? `lower stages.maxJobs.${target}, or ${more}` : more;
 }
 
 /** Without colours, a logger's bracket and what run-logged puts before it. */

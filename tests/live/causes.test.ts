@@ -125,7 +125,7 @@ test(
         const answer = await machine.up();
         const line = causeLine(answer, /# build-managed-alloc failed: /);
         expect(line).toMatch(
-            /# build-managed-alloc failed: a compiler was killed for want of memory: (Killed|nvcc error : 'cicc' died due to signal 9 \(Kill signal\)); lower stages\.maxJobs\.build-managed-alloc/,
+            /# build-managed-alloc failed: a compiler was killed for want of memory: (Killed|nvcc error : 'cicc' died due to signal 9 \(Kill signal\)); give the builder more memory/,
         );
     },
     10 * MINUTE,

@@ -104,7 +104,9 @@ describe("the headline of a failed build is its true cause", () => {
     });
 
     test("and names the stage only where there is one to set", () => {
-        expect(cause("Killed", exited(1), "final")).toContain("lower stages.maxJobs, or");
+        for (const target of ["final", "build-managed-alloc"]) {
+            expect(cause("Killed", exited(1), target)).toMatch(/; give the builder more memory and say so in stages\.builderMemoryGiB$/);
+        }
     });
 });
 
