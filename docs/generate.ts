@@ -12,6 +12,7 @@ import { defaultSources } from "../components/stages/sources";
 import { exceptions, type Figure, stageTable } from "../components/stages/table";
 import { componentSchema, SCHEMA_FILE, schemaText } from "./componentSchema";
 import { componentsPage } from "./componentsPage";
+import { operationsPage } from "./operationsPage";
 import { resourceTree } from "./resourceTree";
 
 const PAGE = path.join(__dirname, "configuration.md");
@@ -163,6 +164,7 @@ async function generate(): Promise<void> {
     fs.writeFileSync(PAGE, configurationPage());
     fs.writeFileSync(STAGES_PAGE, stagesPage());
     fs.writeFileSync(SECURITY_PAGE, securityPage());
+    fs.writeFileSync(path.join(__dirname, "operations.md"), operationsPage());
     for (const [file, svg] of Object.entries(memoryPictures())) {
         fs.writeFileSync(path.join(__dirname, file), svg);
     }

@@ -43,18 +43,19 @@ export class ProgramCopy {
     }
 
     /** Runs the CLI to its end; never throws for its answer. */
-    async pulumi(args: string[], env: NodeJS.ProcessEnv = {}): Promise<Answer> {
-        return this.start(args, env).ended;
+    async pulumi(args: string[], env: NodeJS.ProcessEnv = {}, input?: string): Promise<Answer> {
+        return this.start(args, env, input).ended;
     }
 
     /** Starts the CLI in a process group of its own, for tests that kill it. */
-    start(args: string[], env: NodeJS.ProcessEnv = {}): { pid: number; ended: Promise<Answer>; seen: () => string } {
+    start(args: string[], env: NodeJS.ProcessEnv = {}, input?: string): { pid: number; ended: Promise<Answer>; seen: () => string } {
         const child = spawn(findTool("pulumi")?.path ?? "pulumi", [...args, "--non-interactive", "--color=never"], {
             cwd: this.folder,
             env: { ...this.env, ...env },
-            stdio: ["ignore", "pipe", "pipe"],
+            stdio: "pipe",
             detached: true,
         });
+        child.stdin.end(input);
         let output = "";
         child.stdout.on("data", (chunk: Buffer) => (output += chunk.toString()));
         child.stderr.on("data", (chunk: Buffer) => (output += chunk.toString()));

@@ -64,12 +64,20 @@ export class LiveServers {
         process.env.GH200_TEST_SANDBOX === undefined ? this.sandbox.down() : this.sandbox.forget();
     }
 
+    /** What this person's shell has besides: another backend, another passphrase. */
+    readonly shell: NodeJS.ProcessEnv = {};
+
     private get env(): NodeJS.ProcessEnv {
-        return { KUBECONFIG: path.join(this.machine.home, "nowhere"), TEST_KUBECONFIG: path.join(this.sandbox.folder, "kubeconfig") };
+        return { KUBECONFIG: path.join(this.machine.home, "nowhere"), TEST_KUBECONFIG: path.join(this.sandbox.folder, "kubeconfig"), ...this.shell };
     }
 
     pulumi(...args: string[]): Promise<Answer> {
         return this.machine.program.pulumi(args, this.env);
+    }
+
+    /** A command that reads one line from its standard input. */
+    answering(line: string, ...args: string[]): Promise<Answer> {
+        return this.machine.program.pulumi(args, this.env, `${line}\n`);
     }
 
     /** An update that is to be killed. */

@@ -2,6 +2,7 @@ import * as fs from "node:fs";
 import * as path from "node:path";
 import { describe, expect, test } from "vitest";
 import { architecturePage, configurationPage, memoryPictures, securityPage, stagesPage } from "../../docs/generate";
+import { operationsPage } from "../../docs/operationsPage";
 import { anchors, blocks, codeSpans, commandLines, pages, read, repositoryFiles } from "../support/pages";
 import { commands, isGuide, notCommands } from "../support/docsCommands";
 import { repositoryRoot } from "../support/stackFile";
@@ -21,6 +22,10 @@ describe("what `npm run docs` makes is current", () => {
         const page = read("docs/security.md");
         expect(securityPage(page)).toBe(page);
         expect(page).toContain("| vllm | CVE-2026-48746 |");
+    });
+
+    test("docs/operations.md, of the table that the live test does", () => {
+        expect(read("docs/operations.md")).toBe(operationsPage());
     });
 
     test("the pictures of the memory plan, of the same functions", () => {
